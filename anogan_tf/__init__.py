@@ -1,0 +1,40 @@
+"""AnoGAN for people who live in TensorFlow: how anomalous an image is, and where.
+
+The public names are imported when they are first used, so that `import anogan_tf` and `anogan --help` cost nothing.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "calibration": ("Calibration",),
+    "callbacks": ("SampleGrid",),
+    "comparisons": ("pca_residual",),
+    "data": ("load_embedded", "load_images"),
+    "detector": ("AnoGAN",),
+    "gan": ("GAN",),
+    "inversion": ("SearchResult", "SearchSettings", "search"),
+    "metrics": ("auroc",),
+    "networks": ("build_discriminator", "build_encoder", "build_generator", "feature_extractor"),
+    "plots": ("contact_sheet", "roc_figure", "score_histogram"),
+    "preparation": ("Preparation",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name):
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from anogan_tf.backend import require_tensorflow
+
+    require_tensorflow()
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,87 @@
+"""What held-out normal images teach: the threshold, p-values, and how large a normal residual is."""
+
+import dataclasses
+import math
+
+import numpy as np
+import tensorflow as tf
+
+FALSE_POSITIVE_RATE = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Scores of held-out normals, and what follows from them.
+
+    Attributes:
+        scores: `[n]` float32, ascending.
+        false_positive_rate: share of normal images that may be called anomalous.
+        heat_low, heat_high: smoothed residuals that a heatmap shows as 0 and as 1.
+        settings: of the search that gave the scores; with other settings the calibration is void.
+    """
+
+    scores: np.ndarray
+    false_positive_rate: float
+    heat_low: float
+    heat_high: float
+    settings: dict
+
+    @classmethod
+    def fit(cls, scores, smoothed, false_positive_rate, settings):
+        """Learn from held-out normals.
+
+        Args:
+            scores: `[n]`.
+            smoothed: `[n, H, W]`, their smoothed residuals.
+            false_positive_rate: between 0 and 1.
+            settings: a dict.
+        """
+        check_count(len(scores), false_positive_rate)
+        scores = np.sort(np.asarray(scores, np.float32))
+        if not np.isfinite(scores).all():
+            raise ValueError("Some of the calibration images have no finite score; the networks' weights may hold NaN.")
+        # Dark up to what 95% of normal pixels show; bright from what only `false_positive_rate` of normal images reach anywhere.
+        low = np.quantile(smoothed, 0.95)
+        high = np.quantile(np.max(smoothed, axis=(1, 2)), 1.0 - false_positive_rate)
+        return cls(scores, false_positive_rate, float(low), float(high), dict(settings))
+
+    @property
+    def threshold(self):
+        """An image is anomalous when its score is above this: the order statistic at which p <= false_positive_rate."""
+        return float(self.scores[-largest_rank(len(self.scores), self.false_positive_rate)])
+
+    def p_values(self, scores):
+        """(1 + #{normals with this score or more}) / (n + 1), `[N]` float32, for scores `[N]`. TensorFlow ops only."""
+        below = tf.searchsorted(tf.constant(self.scores), scores, side="left")
+        count = len(self.scores)
+        return tf.cast(1 + count - below, tf.float32) / float(count + 1)
+
+    def is_anomaly(self, scores):
+        """Whether p <= false_positive_rate, `[N]` bool. TensorFlow ops only."""
+        return scores > self.threshold
+
+    def get_config(self):
+        """JSON-ready; float32 survives it exactly."""
+        return {**dataclasses.asdict(self), "scores": [float(score) for score in self.scores]}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "scores": np.asarray(config["scores"], np.float32)})
+
+
+def largest_rank(count, false_positive_rate):
+    """Largest k with k / (count + 1) <= rate: an image above the k-th largest normal score has p <= rate."""
+    # The tolerance keeps 0.05 * 20 at 1 where floating point falls below.
+    return math.floor(false_positive_rate * (count + 1) + 1e-9)
+
+
+def check_count(count, false_positive_rate):
+    """Raise a ValueError unless so many normals can hold the rate."""
+    if not 0.0 < false_positive_rate < 1.0:
+        raise ValueError(f"false_positive_rate={false_positive_rate} must lie between 0 and 1.")
+    if largest_rank(count, false_positive_rate) < 1:
+        needed = math.ceil(1.0 / false_positive_rate - 1.0 - 1e-9)
+        raise ValueError(
+            f"{count} normal images are too few for false_positive_rate={false_positive_rate}: at least {needed} are needed. "
+            "Pass more images that were not trained on, or a larger rate."
+        )

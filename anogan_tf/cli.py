@@ -1,0 +1,210 @@
+"""The command line. Only what parses arguments is imported at the top, so that `anogan --help` answers at once."""
+
+import contextlib
+import enum
+import os
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="Train on normal images; then say of a new image how anomalous it is, and where.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+console = Console(stderr=True, soft_wrap=True)
+SOME_SKIPPED = 3  # exit status when images were skipped
+
+
+class Preset(str, enum.Enum):
+    light = "light"
+    paper = "paper"
+
+
+class Prior(str, enum.Enum):
+    normal = "normal"
+    uniform = "uniform"
+
+
+Epochs = Annotated[Optional[int], typer.Option(min=1, help="Passes over the training images.")]
+Steps = Annotated[Optional[int], typer.Option(min=0, help="Gamma: the most gradient steps of the search an image gets.")]
+Weight = Annotated[Optional[float], typer.Option(min=0.0, max=1.0, help="Lambda: weight of the discrimination loss.")]
+Restarts = Annotated[Optional[int], typer.Option(min=1, help="Starts of the search for each image.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over what is there already.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures, numbers and the model.")] = Path("anogan-demo"),
+    epochs: Epochs = None,
+    steps: Steps = None,
+    weight: Weight = None,
+    restarts: Restarts = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+):
+    """Train on the built-in photographs of boots, score boots and other things, draw what came out."""
+    with _errors():
+        _check_folder(out, overwrite)
+        with _loading():
+            from anogan_tf.demo import run_demo
+        searching = _given(steps=steps, weight=weight, restarts=restarts)
+        numbers = run_demo(out, training=_given(epochs=epochs), searching=searching, seed=seed, progress=_progress)
+        _print_numbers(numbers)
+        console.print(f"Look at {out / 'contact_sheet.png'}, {out / 'roc.png'} and {out / 'histogram.png'}; the model is {out / 'model.keras'}.")
+
+
+@app.command()
+def train(
+    images: Annotated[list[Path], typer.Argument(help="Folders or files of normal images (PNG, JPEG, BMP, TIFF, WebP, .npy, .npz).")],
+    model: Annotated[Path, typer.Option("-o", "--out", help="The model file to write, MODEL.keras.")],
+    size: Annotated[str, typer.Option(help="Side of the networks' images in pixels, or HEIGHTxWIDTH.")] = "64",
+    channels: Annotated[Optional[int], typer.Option(min=1, max=3, help="1 grey, 3 colour; by default what the images are.")] = None,
+    latent_dim: Annotated[Optional[int], typer.Option(min=1, help="Length of z.")] = None,
+    preset: Annotated[Preset, typer.Option(help="Networks: light, or those of the paper.")] = Preset.light,
+    width: Annotated[Optional[int], typer.Option(min=1, help="Filters of the finest stage.")] = None,
+    prior: Annotated[Prior, typer.Option(help="What z is drawn from.")] = Prior.normal,
+    epochs: Epochs = None,
+    batch_size: Annotated[Optional[int], typer.Option(min=2, help="Images in a training step.")] = None,
+    label_smoothing: Annotated[float, typer.Option(min=0.0, max=0.99, help="One-sided label smoothing.")] = 0.0,
+    weight: Weight = None,
+    steps: Steps = None,
+    restarts: Restarts = None,
+    false_positive_rate: Annotated[float, typer.Option("--fpr", help="Share of normal images that may be called anomalous.")] = 0.05,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+):
+    """Train a detector on normal images and calibrate it on a tenth of them (at least 50) held out."""
+    with _errors():
+        _check_model_name(model, overwrite)
+        height, image_width = _parse_size(size)
+        with _loading():
+            from anogan_tf.data import count_channels
+            from anogan_tf.workflows import train_files, training_state
+        training = _given(latent_dim=latent_dim, width=width, epochs=epochs, batch_size=batch_size)
+        detector, skipped = train_files(
+            images,
+            model,
+            (height, image_width, channels or count_channels(images)),
+            seed=seed,
+            false_positive_rate=false_positive_rate,
+            training={"preset": preset.value, "prior": prior.value, "label_smoothing": label_smoothing, **training},
+            searching=_given(weight=weight, steps=steps, restarts=restarts),
+            progress=_progress,
+        )
+        console.print(f"Wrote {model}: threshold {detector.threshold:.4g}. Training state and samples: {training_state(model)}.")
+        _end_with_skipped(skipped)
+
+
+@app.command()
+def score(
+    model: Annotated[Path, typer.Argument(help="A model file that `anogan train` wrote.")],
+    images: Annotated[list[Path], typer.Argument(help="Folders or files of images.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for scores.csv and heatmaps.")],
+    overwrite: Overwrite = False,
+):
+    """Score images: a CSV with score, p-value and label, and a heatmap over each image."""
+    with _errors():
+        _check_folder(out, overwrite)
+        with _loading():
+            from anogan_tf.detector import AnoGAN
+            from anogan_tf.workflows import score_files
+        detector = AnoGAN.load(model)
+        if detector.threshold is None:
+            raise ValueError(f"{model} has no threshold; call calibrate() on it with normal images and save it again.")
+        anomalous, scored, skipped = score_files(detector, images, out, _progress)
+        console.print(f"{anomalous} of {scored} images are anomalous (p <= {detector.calibration.false_positive_rate:g}). Wrote {out / 'scores.csv'}.")
+        _end_with_skipped(skipped)
+
+
+@contextlib.contextmanager
+def _errors():
+    """What a user can mend is one line on stderr and exit status 1; anything else is a traceback."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        console.print(f"[red]Error:[/red] {_plain(error)}", highlight=False)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print("Interrupted; files written before are whole.")
+        raise typer.Exit(130) from None
+
+
+def _plain(error):
+    from rich.markup import escape
+
+    if isinstance(error, OSError) and error.strerror:
+        return escape(f"{error.filename or ''}: {error.strerror}")
+    return escape(str(error))
+
+
+@contextlib.contextmanager
+def _loading():
+    """TensorFlow takes seconds to import and greets with warnings that nobody can act on."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from anogan_tf.backend import require_tensorflow
+
+    require_tensorflow()
+    with console.status("Loading TensorFlow"):
+        yield
+
+
+@contextlib.contextmanager
+def _progress(description, total):
+    """A bar with the time left; gives `advance()`."""
+    from rich import progress
+
+    columns = (progress.TextColumn("{task.description:<12}"), progress.BarColumn(), progress.TaskProgressColumn())
+    with progress.Progress(*columns, progress.TimeElapsedColumn(), progress.TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda: bar.advance(task)
+
+
+def _given(**options):
+    """The options the user gave; the others keep the library's defaults."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _parse_size(size):
+    sides = size.lower().split("x")
+    if len(sides) > 2 or not all(side.isdigit() for side in sides):
+        raise ValueError(f"--size {size}: give one side in pixels, such as 64, or HEIGHTxWIDTH, such as 64x96.")
+    return int(sides[0]), int(sides[-1])
+
+
+def _check_folder(folder, overwrite):
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; choose another folder with -o.")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise ValueError(f"{folder} exists and isn't empty; choose another folder with -o, or pass --overwrite.")
+
+
+def _check_model_name(model, overwrite):
+    if model.suffix != ".keras":
+        raise ValueError(f"{model}: a model file's name must end in .keras.")
+    if model.exists() and not overwrite:
+        raise ValueError(f"{model} exists; choose another name with -o, or pass --overwrite.")
+
+
+def _print_numbers(numbers):
+    from rich.table import Table
+
+    table = Table("measure", "value")
+    for name, value in numbers.items():
+        table.add_row(name, str(value))
+    Console().print(table)
+
+
+def _end_with_skipped(skipped):
+    if skipped:
+        console.print(f"[yellow]Skipped {len(skipped)} of the images:[/yellow]")
+        for picture in skipped:
+            console.print(f"  {picture.name}: {picture.reason}", highlight=False, markup=False)
+        raise typer.Exit(SOME_SKIPPED)
+
+

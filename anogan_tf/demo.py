@@ -1,0 +1,100 @@
+"""The built-in set end to end: trains, calibrates, scores, and writes pictures, numbers and the model."""
+
+import csv
+import json
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from anogan_tf import comparisons, data, metrics, plots
+from anogan_tf.callbacks import Advance
+from anogan_tf.detector import BATCH_SIZE
+from anogan_tf.saving import replacing
+from anogan_tf.workflows import SCORE_COLUMNS, calibrate_detector, silent, split_normals, train_gan, training_state
+
+HELD_OUT = 200
+SHOWN = 12  # images of each kind on the contact sheet
+SCORE_NAMES = {"auroc": "score", "auroc_residual": "residual_score", "auroc_discrimination": "discrimination_score"}
+
+
+def run_demo(out, *, training=None, searching=None, seed=0, progress=silent):
+    """Train on the built-in boots, score the 606 test images, write everything to a folder.
+
+    Args:
+        out: the folder; gets `scores.csv`, `contact_sheet.png`, `roc.png`, `histogram.png`, `metrics.json`, `model.keras`
+            and the training state `model.train/`.
+        training: dict, options of `train_gan` in place of its defaults.
+        searching: dict, options of `AnoGAN.from_gan` in place of its defaults.
+        seed: of the split, the weights, the latent vectors and the search.
+        progress: see `silent`.
+
+    Returns:
+        The dict written to `metrics.json`.
+    """
+    out = Path(out)
+    images = data.load_embedded()
+    split = split_normals(len(images.train), seed)
+    started = time.perf_counter()
+    image_shape = (*images.train.shape[1:], 1)
+    gan = train_gan(
+        images.train[split.trained], training_state(out / "model.keras"), image_shape, seed=seed, progress=progress, **(training or {})
+    )
+    trained = time.perf_counter()
+    detector = calibrate_detector(gan, images.train[split.held_out], seed=seed, progress=progress, **(searching or {}))
+    calibrated = time.perf_counter()
+    with progress("Scoring", -(-len(images.test) // BATCH_SIZE)) as advance:
+        results = detector.predict(images.test, BATCH_SIZE, verbose=0, callbacks=[Advance(advance)])
+    scored = time.perf_counter()
+    detector.save(out / "model.keras")
+    seconds = {
+        "seconds_training": round(trained - started, 1),
+        "seconds_calibration": round(calibrated - trained, 1),
+        "seconds_scoring": round(scored - calibrated, 1),
+    }
+    pca = comparisons.pca_residual(images.train[split.trained], images.test, image_shape)
+    numbers = {**_measure(images.test_label, results, pca), **seconds, **_versions()}
+    _write_scores(out / "scores.csv", images, results)
+    _draw(out, detector, images, results, pca)
+    with replacing(out / "metrics.json") as path:
+        path.write_text(json.dumps(numbers, indent=2) + "\n")
+    return numbers
+
+
+def _measure(labels, results, pca):
+    flagged = results["is_anomaly"]
+    return {
+        **{name: round(metrics.auroc(labels, results[score]), 4) for name, score in SCORE_NAMES.items()},
+        "auroc_pca": round(metrics.auroc(labels, pca), 4),
+        "false_positive_rate": round(float(flagged[labels == 0].mean()), 4),
+        "true_positive_rate": round(float(flagged[labels == 1].mean()), 4),
+        "mean_steps": round(float(results["steps"].mean()), 1),
+    }
+
+
+def _versions():
+    return {package: version(package) for package in ("anogan_tf", "tensorflow", "keras")}
+
+
+def _write_scores(path, images, results):
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "class", "truth", *SCORE_COLUMNS, "label"))
+        for row, (kind, truth) in enumerate(zip(images.test_class, images.test_label)):
+            scores = (f"{results[column][row]:.6g}" for column in SCORE_COLUMNS)
+            label = "anomaly" if results["is_anomaly"][row] else "normal"
+            writer.writerow((row, data.EMBEDDED_CLASSES[kind], "anomaly" if truth else "normal", *scores, label))
+
+
+def _draw(out, detector, images, results, pca):
+    order = np.argsort(-results["score"], kind="stable")
+    shown = np.concatenate([order[:SHOWN], order[-SHOWN:]])
+    titles = [f"{data.EMBEDDED_CLASSES[images.test_class[row]]}  A={results['score'][row]:.0f}  p={results['p_value'][row]:.3f}" for row in shown]
+    pixels = np.asarray(detector.preparation.resize(images.test[shown]))
+    heat = detector.heatmap(results["residual"][shown])
+    plots.save_figure(plots.contact_sheet(pixels, results["reconstruction"][shown], heat, titles), out / "contact_sheet.png")
+    scores = {"anomaly score A": results["score"], "residual R": results["residual_score"]}
+    scores |= {"discrimination D": results["discrimination_score"], "PCA-32 squared residual": pca}
+    plots.save_figure(plots.roc_figure(images.test_label, scores), out / "roc.png")
+    plots.save_figure(plots.score_histogram(images.test_label, results["score"], detector.threshold), out / "histogram.png")

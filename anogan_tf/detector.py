@@ -1,0 +1,258 @@
+"""The detector: how anomalous an image is, and where (AnoGAN, Schlegl et al. 2017)."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from anogan_tf import maps, networks
+from anogan_tf.calibration import FALSE_POSITIVE_RATE, Calibration, check_count
+from anogan_tf.inversion import SearchSettings, compile_block, draw_starts, search
+from anogan_tf.preparation import Preparation, check_pixels, to_pixels, valid_rows
+from anogan_tf.saving import OneFileModel
+
+BATCH_SIZE = 64
+
+
+@keras.saving.register_keras_serializable("anogan_tf")
+class AnoGAN(OneFileModel):
+    """Searches the latent space for each image and scores what the search can't explain.
+
+    >>> detector = AnoGAN.from_gan(gan, weight=0.1, steps=500)
+    >>> detector.calibrate(held_out_normals, false_positive_rate=0.05)
+    >>> out = detector.predict(queries)
+    >>> out["score"], out["is_anomaly"], out["residual"]
+
+    Args:
+        generator: `[N, latent_dim]` to `[N, H, W, C]` in [-1, 1].
+        discriminator: `[N, H, W, C]` to `[N, 1]` logits, with a layer named `features`.
+        preparation: a `Preparation`; by default the one for the networks' image shape.
+        features: name of the discriminator's layer that the discrimination loss compares.
+        jit_compile: whether XLA compiles the search: "auto" (on a GPU only: on a CPU it is slower), True or False.
+        **settings: the fields of `SearchSettings`: weight, steps, learning_rate, restarts, ...
+    """
+
+    def __init__(
+        self,
+        generator,
+        discriminator,
+        preparation=None,
+        *,
+        features=networks.FEATURES,
+        jit_compile="auto",
+        name=None,
+        **settings,
+    ):
+        super().__init__(name=name, autocast=False)
+        self.image_shape = networks.check_pair(generator, discriminator)
+        self.generator = generator
+        self.discriminator = discriminator
+        self.preparation = preparation or Preparation(self.image_shape)
+        self.features = features
+        self.search_jit_compile = jit_compile
+        # Keras would hand `predict` as a whole to XLA, which compiles anew for each number of images.
+        self.jit_compile = False
+        self.trainable = False
+        self._calibration = None
+        self._settings = self._starts = self._search_block = None
+        self.settings = SearchSettings(**settings)
+        networks.feature_extractor(discriminator, features)  # a wrong name is an error now, not at the first image
+        self.built = True
+
+    @classmethod
+    def from_gan(cls, gan, **options):
+        """A detector with a copy of a trained GAN's networks, its preparation and its prior.
+
+        A copy, so that training on doesn't change a detector that is calibrated already.
+
+        Args:
+            gan: a `GAN`.
+            **options: as for `AnoGAN`: weight, steps, learning_rate, restarts, features, ...
+        """
+        copies = {"generator": _copy(gan.averaged_generator), "discriminator": _copy(gan.discriminator)}
+        preparation = Preparation.from_config(gan.preparation.get_config())
+        return cls(**copies, preparation=preparation, **{"prior": gan.prior, **options})
+
+    @property
+    def settings(self):
+        """The `SearchSettings`. Assign `dataclasses.replace(detector.settings, steps=100)` to change them."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings):
+        drawn_from = ("prior", "restarts", "seed")
+        before = self._settings and [getattr(self._settings, name) for name in drawn_from]
+        if before != [getattr(settings, name) for name in drawn_from]:
+            self._starts = np.asarray(draw_starts(settings, self.generator.input_shape[-1]))
+        self._settings = settings
+        self._forget_graphs()
+
+    @property
+    def calibration(self):
+        """The `Calibration`, or None. Assign None to score without a threshold."""
+        return self._calibration
+
+    @calibration.setter
+    def calibration(self, calibration):
+        self._calibration = calibration
+        self._forget_graphs()
+
+    @property
+    def threshold(self):
+        """An image whose score is above this is anomalous; None before `calibrate`."""
+        return None if self.calibration is None else self.calibration.threshold
+
+    def calibrate(self, normals, false_positive_rate=FALSE_POSITIVE_RATE, batch_size=BATCH_SIZE, verbose="auto", callbacks=None):
+        """Learn the threshold, p-values and the heatmaps' scale from normal images that were not trained on.
+
+        A score s gets p = (1 + #{normals with s or more}) / (n + 1) and is anomalous when p <= false_positive_rate.
+
+        Args:
+            normals: pixels, as in `predict`; at least 1 / false_positive_rate - 1 images.
+            false_positive_rate: share of normal images that may be called anomalous.
+            batch_size, verbose, callbacks: as in `predict`.
+
+        Returns:
+            The detector.
+        """
+        if not isinstance(normals, tf.data.Dataset):
+            normals = check_pixels(normals, "normals")
+            check_count(len(normals), false_positive_rate)
+        before, self.calibration = self.calibration, None
+        try:
+            out = self.predict(normals, batch_size, verbose, callbacks=callbacks)
+            smoothed = np.asarray(maps.smooth(out["residual"]))
+            self.calibration = Calibration.fit(out["score"], smoothed, false_positive_rate, dataclasses.asdict(self.settings))
+        finally:
+            if self.calibration is None:
+                self.calibration = before
+        return self
+
+    def predict(self, x, batch_size=BATCH_SIZE, verbose="auto", steps=None, callbacks=None):
+        """Score images.
+
+        Args:
+            x: pixels: array `[N, h, w]` or `[N, h, w, c]` (uint8, uint16, or float in [0, 1]) or a batched
+                `tf.data.Dataset` of such.
+            batch_size: images handed to the search at once; it changes no result unless `block` is None.
+            verbose, steps, callbacks: as in `keras.Model.predict`.
+
+        Returns:
+            A dict of NumPy arrays, a row for each image, all taken at the same z. Higher scores are more anomalous.
+
+            - `score` `[N]`: A = (1 - weight) * residual_score + weight * discrimination_score
+            - `residual_score` `[N]`: R, the sum of `residual`
+            - `discrimination_score` `[N]`: D
+            - `residual` `[N, H, W, C]`: |x - G(z)| in network units (the pixels' range is 2)
+            - `reconstruction` `[N, H, W, C]`: G(z) in [0, 1]
+            - `z` `[N, latent_dim]`, `steps` `[N]`, `converged` `[N]`
+            - once calibrated: `p_value` `[N]`, `is_anomaly` `[N]`
+
+        Raises:
+            ValueError: for pixels that can't be used, or when the settings are not those that were calibrated.
+        """
+        self._check_calibrated_settings()
+        if not isinstance(x, tf.data.Dataset):
+            x = tf.data.Dataset.from_tensor_slices(check_pixels(x, "x")).batch(batch_size)
+        return super().predict(x, verbose=verbose, steps=steps, callbacks=callbacks)
+
+    def call(self, pixels):
+        """`predict` for one batch of pixels, as a dict of tensors."""
+        tf.debugging.Assert(tf.reduce_all(valid_rows(pixels)), ["Pixels hold NaN or floats outside [0, 1]."])
+        images = self.preparation(pixels)
+        starts = tf.constant(self._starts)
+        result = search(self.generator, self._critic(), images, starts, self.settings, self._compiled_block())
+        out = {
+            "score": result.loss,
+            "residual_score": result.residual_loss,
+            "discrimination_score": result.discrimination_loss,
+            "residual": maps.residual_image(images, result.reconstruction),
+            "reconstruction": to_pixels(result.reconstruction),
+            "z": result.z,
+            "steps": result.steps,
+            "converged": result.converged,
+        }
+        if self.calibration is not None:
+            out["p_value"] = self.calibration.p_values(result.loss)
+            out["is_anomaly"] = self.calibration.is_anomaly(result.loss)
+        return out
+
+    def heatmap(self, residual):
+        """Smoothed residuals on the scale of normal images.
+
+        0: no more than 95% of the pixels of held-out normals show. 1: what only `false_positive_rate` of the held-out
+        normals reach anywhere.
+
+        Args:
+            residual: `[N, H, W, C]`, from `predict`.
+
+        Returns:
+            `[N, H, W]` in [0, 1].
+        """
+        if self.calibration is None:
+            raise ValueError("The heatmap's scale comes from held-out normals: call calibrate() first.")
+        return maps.heatmap(maps.smooth(residual), self.calibration.heat_low, self.calibration.heat_high)
+
+    def _critic(self):
+        """What judges G(z) in the search: the feature extractor, or the logits for the reference loss."""
+        if self.settings.loss == "reference":
+            return self.discriminator
+        return networks.feature_extractor(self.discriminator, self.features)
+
+    def _compiled_block(self):
+        if self._search_block is None and self.settings.block is not None:
+            jit_compile = self.search_jit_compile
+            if jit_compile == "auto":
+                jit_compile = bool(tf.config.list_logical_devices("GPU"))
+            latent_dim = self._starts.shape[-1]
+            self._search_block = compile_block(self.generator, self._critic(), self.image_shape, latent_dim, self.settings, jit_compile)
+        return self._search_block
+
+    def _check_calibrated_settings(self):
+        if self.calibration is None:
+            return
+        now = dataclasses.asdict(self.settings)
+        changed = {name: value for name, value in self.calibration.settings.items() if now.get(name) != value}
+        if changed:
+            was = ", ".join(f"{name}={value!r} (now {now.get(name)!r})" for name, value in changed.items())
+            raise ValueError(
+                f"The calibration was made with {was} and doesn't hold any more. Call calibrate() again, "
+                "or set `detector.calibration = None` to score without a threshold."
+            )
+
+    def _forget_graphs(self):
+        """Settings and calibration are constants of the traced graphs."""
+        self._search_block = None
+        self.predict_function = None
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            **{part: keras.saving.serialize_keras_object(getattr(self, part)) for part in _PARTS},
+            "features": self.features,
+            "jit_compile": self.search_jit_compile,
+            "starts": self._starts.tolist(),
+            "calibration": self.calibration and self.calibration.get_config(),
+            **dataclasses.asdict(self.settings),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        starts, calibration = config.pop("starts"), config.pop("calibration")
+        parts = {part: keras.saving.deserialize_keras_object(config.pop(part)) for part in _PARTS}
+        detector = cls(**parts, **config)
+        # As drawn when the detector was made: another device may draw with another last bit.
+        detector._starts = np.asarray(starts, np.float32)
+        detector.calibration = calibration and Calibration.from_config(calibration)
+        return detector
+
+
+_PARTS = ("generator", "discriminator", "preparation")
+
+
+def _copy(network):
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    return copy

@@ -1,0 +1,86 @@
+"""Loss terms of the GAN and of the latent search: pure functions, one value per image.
+
+Every function sums over all axes but the first, as the papers do, and leaves averaging over a
+batch to its caller.
+"""
+
+import tensorflow as tf
+
+
+def _sum_per_image(values):
+    """Sum `[N, ...]` over everything but the batch, in float32. Returns `[N]`."""
+    values = tf.cast(values, tf.float32)
+    return tf.reduce_sum(values, axis=tf.range(1, tf.rank(values)))
+
+
+def residual_loss(images, reconstructions):
+    """Residual loss, sum |x - G(z)| over pixels and channels (Schlegl et al. 2017, eq. 3).
+
+    Args:
+        images: `[N, H, W, C]`, x in network units [-1, 1].
+        reconstructions: `[N, H, W, C]`, G(z) in the same units.
+
+    Returns:
+        `[N]` float32, between 0 and 2 * H * W * C.
+    """
+    return _sum_per_image(tf.abs(images - reconstructions))
+
+
+def discrimination_loss(image_features, reconstruction_features):
+    """Feature matching, sum |f(x) - f(G(z))| (Schlegl et al. 2017, eq. 5).
+
+    Args:
+        image_features: `[N, ...]`, an intermediate layer of the discriminator at x.
+        reconstruction_features: `[N, ...]`, the same layer at G(z).
+
+    Returns:
+        `[N]` float32, 0 or more.
+    """
+    difference = tf.cast(image_features, tf.float32) - tf.cast(reconstruction_features, tf.float32)
+    return _sum_per_image(tf.abs(difference))
+
+
+def reference_loss(reconstruction_logits):
+    """The discriminator's cross-entropy of G(z) being real, -log D(G(z)).
+
+    The search loss of Yeh et al. (arXiv 1607.07539), which Schlegl et al. 2017 (eq. 4) compare feature matching
+    with and call the reference.
+
+    Args:
+        reconstruction_logits: `[N, 1]` discriminator logits at G(z).
+
+    Returns:
+        `[N]` float32, 0 or more.
+    """
+    return _sum_per_image(tf.nn.softplus(-tf.cast(reconstruction_logits, tf.float32)))
+
+
+def discriminator_loss(real_logits, fake_logits, label_smoothing=0.0):
+    """Cross-entropy of telling real from generated images.
+
+    Args:
+        real_logits: `[N, 1]` logits of real images.
+        fake_logits: `[N, 1]` logits of generated images.
+        label_smoothing: the target for real images is 1 - label_smoothing; the one for generated images stays 0
+            (one-sided, Salimans et al. 2016).
+
+    Returns:
+        `[N]` float32.
+    """
+    real_logits = tf.cast(real_logits, tf.float32)
+    targets = tf.fill(tf.shape(real_logits), 1.0 - label_smoothing)
+    on_real = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=real_logits)
+    on_fake = tf.nn.softplus(tf.cast(fake_logits, tf.float32))
+    return _sum_per_image(on_real) + _sum_per_image(on_fake)
+
+
+def generator_loss(fake_logits):
+    """Non-saturating generator loss, -log D(G(z)) (Goodfellow et al. 2014, section 3).
+
+    Args:
+        fake_logits: `[N, 1]` logits of generated images.
+
+    Returns:
+        `[N]` float32, 0 or more.
+    """
+    return reference_loss(fake_logits)

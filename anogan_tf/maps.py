@@ -1,0 +1,71 @@
+"""Where an image is anomalous: residual image, smoothed map, heatmap, overlay."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+SMOOTHING = 1.0  # pixels, standard deviation
+COLOURS = "inferno"
+
+
+def residual_image(images, reconstructions):
+    """|x - G(z)|, `[N, H, W, C]`, in the units of its arguments (Schlegl et al. 2017, section 2.3)."""
+    return tf.abs(images - reconstructions)
+
+
+def smooth(residual, sigma=SMOOTHING):
+    """Mean over channels, blurred with a Gaussian; the border is mirrored.
+
+    Args:
+        residual: `[N, H, W, C]`.
+        sigma: standard deviation in pixels; 0 leaves the mean as it is.
+
+    Returns:
+        `[N, H, W]` float32.
+    """
+    maps = tf.reduce_mean(tf.cast(residual, tf.float32), axis=-1, keepdims=True)
+    if not sigma:
+        return maps[..., 0]
+    kernel = _gaussian(sigma, largest=min(residual.shape[1:3]))
+    reach = len(kernel) // 2
+    maps = tf.pad(maps, [(0, 0), (reach, reach), (reach, reach), (0, 0)], mode="SYMMETRIC")
+    for shape in ((-1, 1, 1, 1), (1, -1, 1, 1)):
+        maps = tf.nn.conv2d(maps, tf.reshape(kernel, shape), strides=1, padding="VALID")
+    return maps[..., 0]
+
+
+def _gaussian(sigma, largest):
+    reach = min(int(np.ceil(3 * sigma)), largest)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    return (weights / weights.sum()).astype(np.float32)
+
+
+def heatmap(smoothed, low, high):
+    """Scale smoothed residuals so that `low` and less is 0, `high` and more is 1. Returns `[N, H, W]` in [0, 1]."""
+    return np.clip((np.asarray(smoothed) - low) / max(high - low, 1e-6), 0.0, 1.0)
+
+
+def overlay(pixels, heat, opacity=0.7):
+    """Lay a heatmap over its image: the hotter, the more opaque, and where it is 0 the image itself.
+
+    Args:
+        pixels: `[H, W, C]` uint8, or float in [0, 1]; grey or RGB.
+        heat: `[h, w]` in [0, 1]; resized to the image where it is smaller.
+        opacity: share of colour where heat is 1.
+
+    Returns:
+        `[H, W, 3]` uint8.
+    """
+    pixels = np.asarray(pixels, np.float32) / (255.0 if np.asarray(pixels).dtype == np.uint8 else 1.0)
+    heat = np.asarray(tf.image.resize(np.asarray(heat)[..., np.newaxis], pixels.shape[:2]))
+    blended = (1.0 - opacity * heat) * pixels + opacity * heat * colours()(heat[..., 0])[..., :3]
+    return np.uint8(np.round(np.clip(blended, 0.0, 1.0) * 255.0))
+
+
+@functools.cache
+def colours():
+    """The colour map of every heatmap."""
+    import matplotlib
+
+    return matplotlib.colormaps[COLOURS]

@@ -1,0 +1,211 @@
+"""The networks, as named Keras functional models: generator, discriminator, feature extractor, encoder.
+
+All of them follow DCGAN (Radford et al. 2016): strided convolutions, batch normalisation, no pooling. The number of
+stages follows from the image's size: the side is halved until it is at most `coarsest` pixels.
+"""
+
+import dataclasses
+
+import keras
+from keras import layers
+
+LATENT_DIM = 16
+FEATURES = "features"  # the discriminator's intermediate layer, f in the paper
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """Sizes that the generator, the discriminator and the encoder of one GAN share.
+
+    Attributes:
+        width: filters of the stage nearest to the image; each coarser stage has twice as many.
+        kernel_size: side of every convolution kernel.
+        coarsest: the image side is halved until it is at most this many pixels.
+        widest: no stage has more than `widest * width` filters.
+    """
+
+    width: int = 32
+    kernel_size: int = 4
+    coarsest: int = 8
+    widest: int = 8
+
+    def sizes(self, height, width):
+        """Feature map sizes from the image down: `[(H, W), (H/2, W/2), ...]`, rounded up."""
+        sizes = [(height, width)]
+        while max(sizes[-1]) > self.coarsest and min(sizes[-1]) > 2:
+            sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+        return sizes
+
+    def filters(self, stages):
+        """Filters of each stage, from the one nearest to the image down to the coarsest."""
+        return [self.width * min(2**stage, self.widest) for stage in range(stages)]
+
+
+PRESETS = {
+    "light": Architecture(),
+    # Schlegl et al. 2017: 64x64 patches, 512-256-128-64 filters, 5x5 kernels.
+    "paper": Architecture(width=64, kernel_size=5, coarsest=4),
+}
+
+
+def architecture(preset="light", width=None):
+    """The named preset, with `width` in place of its own where one is given."""
+    if preset not in PRESETS:
+        raise ValueError(f"preset={preset!r} is not one of {sorted(PRESETS)}.")
+    if width is None:
+        return PRESETS[preset]
+    _check_positive("width", width)
+    return dataclasses.replace(PRESETS[preset], width=width)
+
+
+def build_generator(image_shape, latent_dim=LATENT_DIM, *, preset="light", width=None, seed=0):
+    """G: latent vector to image.
+
+    Args:
+        image_shape: `(height, width, channels)`; sides divisible by 4 from 16 to 256, 1 or 3 channels.
+        latent_dim: length of z.
+        preset: "light" or "paper" (64x64 images, 512-256-128-64 filters, 5x5 kernels).
+        width: filters of the finest stage, in place of the preset's.
+        seed: seeds the initial weights.
+
+    Returns:
+        A functional `keras.Model` named "generator", `[N, latent_dim]` to `[N, H, W, C]` float32 in [-1, 1].
+    """
+    height, image_width, channels = check_image_shape(image_shape)
+    _check_positive("latent_dim", latent_dim)
+    plan = architecture(preset, width)
+    sizes = plan.sizes(height, image_width)
+    filters = plan.filters(len(sizes) - 1)
+    initial = _Initialisers(seed)
+
+    latents = layers.Input((latent_dim,), name="latent")
+    rows, columns = sizes[-1]
+    x = layers.Dense(rows * columns * filters[-1], use_bias=False, kernel_initializer=initial(), name="project")(latents)
+    x = layers.Reshape((rows, columns, filters[-1]), name="unflatten")(x)
+    x = layers.BatchNormalization(name="project_norm")(x)
+    x = layers.ReLU(name="project_relu")(x)
+    for stage in range(len(filters) - 1, 0, -1):
+        x = _upsample(x, sizes[stage], filters[stage - 1], plan.kernel_size, initial(), f"up{stage}", use_bias=False)
+        x = layers.BatchNormalization(name=f"up{stage}_norm")(x)
+        x = layers.ReLU(name=f"up{stage}_relu")(x)
+    x = _upsample(x, sizes[0], channels, plan.kernel_size, initial(), "pixels", use_bias=True)
+    # Pixels leave in float32 whatever the policy: the residual is their difference from x.
+    images = layers.Activation("tanh", dtype="float32", name="image")(x)
+    return keras.Model(latents, images, name="generator")
+
+
+def build_discriminator(image_shape, *, preset="light", width=None, seed=0):
+    """D: image to one logit (no sigmoid), with an intermediate layer named "features".
+
+    Args:
+        image_shape: `(height, width, channels)`, as in `build_generator`.
+        preset, width, seed: as in `build_generator`.
+
+    Returns:
+        A functional `keras.Model` named "discriminator", `[N, H, W, C]` in [-1, 1] to `[N, 1]` float32 logits.
+    """
+    images, x = _convolutions(image_shape, architecture(preset, width), initial := _Initialisers(seed + 1))
+    x = layers.Flatten(name="flatten")(x)
+    logits = layers.Dense(1, kernel_initializer=initial(), dtype="float32", name="logit")(x)
+    return keras.Model(images, logits, name="discriminator")
+
+
+def feature_extractor(discriminator, layer=FEATURES):
+    """f: the discriminator up to one of its layers, sharing its weights.
+
+    Args:
+        discriminator: a functional model.
+        layer: name of the layer whose output is wanted.
+
+    Returns:
+        A functional `keras.Model` named "feature_extractor" with the discriminator's input.
+
+    Raises:
+        ValueError: if the discriminator has no layer of that name.
+    """
+    names = [known.name for known in discriminator.layers]
+    if layer not in names:
+        raise ValueError(f"The discriminator has no layer named {layer!r}; choose one of {names}.")
+    return keras.Model(discriminator.input, discriminator.get_layer(layer).output, name="feature_extractor")
+
+
+def build_encoder(image_shape, latent_dim=LATENT_DIM, *, preset="light", width=None, seed=0):
+    """E: image to latent vector, the discriminator's shape with a linear head (f-AnoGAN, Schlegl et al. 2019).
+
+    Args:
+        image_shape, latent_dim, preset, width, seed: as in `build_generator`.
+
+    Returns:
+        A functional `keras.Model` named "encoder", `[N, H, W, C]` in [-1, 1] to `[N, latent_dim]` float32.
+    """
+    _check_positive("latent_dim", latent_dim)
+    images, x = _convolutions(image_shape, architecture(preset, width), initial := _Initialisers(seed + 2))
+    x = layers.Flatten(name="flatten")(x)
+    latents = layers.Dense(latent_dim, kernel_initializer=initial(), dtype="float32", name="latent")(x)
+    return keras.Model(images, latents, name="encoder")
+
+
+def check_image_shape(image_shape):
+    """Return `image_shape` as three integers, or raise a ValueError that says what a network can have."""
+    try:
+        height, width, channels = (int(side) for side in image_shape)
+    except (TypeError, ValueError):
+        raise ValueError(f"image_shape must be (height, width, channels), not {image_shape!r}.") from None
+    if channels not in (1, 3):
+        raise ValueError(f"image_shape={image_shape}: channels must be 1 (grey) or 3 (RGB).")
+    for side in (height, width):
+        if side % 4 or not 16 <= side <= 256:
+            raise ValueError(f"image_shape={image_shape}: height and width must be divisible by 4, from 16 to 256.")
+    return height, width, channels
+
+
+def check_pair(generator, discriminator):
+    """Return the image shape that both networks agree on, or raise a ValueError that says where they differ."""
+    made, judged = generator.output_shape[1:], discriminator.input_shape[1:]
+    if made != judged:
+        raise ValueError(f"The generator makes images of shape {made}, the discriminator takes {judged}; they must agree.")
+    return made
+
+
+def _convolutions(image_shape, plan, initial):
+    """Strided convolutions from the image to the layer named "features". Returns (input, output)."""
+    height, width, channels = check_image_shape(image_shape)
+    filters = plan.filters(len(plan.sizes(height, width)) - 1)
+    images = layers.Input((height, width, channels), name="image")
+    x = images
+    for stage, count in enumerate(filters, start=1):
+        first, last = stage == 1, stage == len(filters)
+        x = layers.Conv2D(
+            count, plan.kernel_size, strides=2, padding="same", use_bias=first, kernel_initializer=initial(), name=f"down{stage}"
+        )(x)
+        if not first:  # DCGAN leaves the discriminator's first layer without normalisation
+            x = layers.BatchNormalization(name=f"down{stage}_norm")(x)
+        x = layers.LeakyReLU(negative_slope=0.2, name=FEATURES if last else f"down{stage}_relu")(x)
+    return images, x
+
+
+def _upsample(x, size, filters, kernel_size, initial, name, use_bias):
+    """Double the feature map's sides by a transposed convolution, then cut to `size` where it is odd."""
+    x = layers.Conv2DTranspose(
+        filters, kernel_size, strides=2, padding="same", use_bias=use_bias, kernel_initializer=initial, name=name
+    )(x)
+    surplus = (x.shape[1] - size[0], x.shape[2] - size[1])
+    if any(surplus):
+        x = layers.Cropping2D(((0, surplus[0]), (0, surplus[1])), name=f"{name}_crop")(x)
+    return x
+
+
+class _Initialisers:
+    """Hands out DCGAN's N(0, 0.02) initialisers, each with a seed of its own."""
+
+    def __init__(self, seed):
+        self._seed = seed * 1000
+
+    def __call__(self):
+        self._seed += 1
+        return keras.initializers.RandomNormal(stddev=0.02, seed=self._seed)
+
+
+def _check_positive(name, value):
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number from 1.")

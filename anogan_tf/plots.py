@@ -1,0 +1,86 @@
+"""Figures: contact sheet, ROC curve, score histogram. matplotlib is imported when the first is drawn."""
+
+import numpy as np
+
+from anogan_tf import maps, metrics
+from anogan_tf.saving import replacing
+
+
+def save_figure(figure, path):
+    """Write a figure to `path` (PNG, PDF or SVG by its suffix), beside and renamed."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, bbox_inches="tight")
+
+
+def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
+    """Query, reconstruction and heatmap over the query, side by side for each image, with a colour bar.
+
+    Args:
+        pixels, reconstructions: `[N, H, W, C]` in [0, 1].
+        heat: `[N, H, W]` in [0, 1].
+        titles: N strings.
+        columns: images in a row.
+
+    Returns:
+        A matplotlib figure.
+    """
+    rows = -(-len(pixels) // columns)
+    figure = _figure(2.7 * columns + 0.6, 1.25 * rows + 0.5)
+    outer = figure.add_gridspec(1, 2, width_ratios=(30 * columns, 2), wspace=0.03, left=0.01, right=0.93, top=0.93, bottom=0.02)
+    cells = outer[0].subgridspec(rows, columns, wspace=0.08, hspace=0.35)
+    for index, title in enumerate(titles):
+        triple = cells[index // columns, index % columns].subgridspec(1, 3, wspace=0.03)
+        pictures = (pixels[index], reconstructions[index], maps.overlay(pixels[index], heat[index]))
+        for position, picture in enumerate(pictures):
+            axes = figure.add_subplot(triple[position])
+            axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
+            axes.axis("off")
+            if position == 0:
+                axes.set_title(title, fontsize=7, loc="left", pad=2)
+    _heat_bar(figure, figure.add_subplot(outer[1]))
+    figure.suptitle("query, reconstruction, residual", fontsize=8, y=0.99)
+    return figure
+
+
+def roc_figure(labels, scores):
+    """ROC curves of several scores.
+
+    Args:
+        labels: `[N]`, 1 anomaly, 0 normal.
+        scores: dict of name to `[N]`.
+    """
+    figure = _figure(4.2, 4.0)
+    axes = figure.add_subplot()
+    for name, values in scores.items():
+        axes.plot(*metrics.roc_curve(labels, values), label=f"{name}  {metrics.auroc(labels, values):.3f}")
+    axes.plot((0, 1), (0, 1), color="grey", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="false-positive rate", ylabel="true-positive rate", title="ROC curve", aspect="equal")
+    axes.legend(title="AUROC", loc="lower right", fontsize=8)
+    return figure
+
+
+def score_histogram(labels, scores, threshold):
+    """Histogram of normals' and anomalies' scores with the threshold."""
+    figure = _figure(5.4, 3.4)
+    axes = figure.add_subplot()
+    bins = np.linspace(np.min(scores), np.max(scores), 50)
+    for label, name, colour in ((0, "normal", "tab:blue"), (1, "anomaly", "tab:orange")):
+        axes.hist(np.asarray(scores)[np.asarray(labels) == label], bins, alpha=0.6, label=name, color=colour)
+    axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.1f}")
+    axes.set(xlabel="anomaly score", ylabel="images", title="Scores of the test images")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _figure(width, height):
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=150)
+
+
+def _heat_bar(figure, axes):
+    from matplotlib.cm import ScalarMappable
+
+    bar = figure.colorbar(ScalarMappable(cmap=maps.colours()), cax=axes)
+    bar.set_label("residual: 0 as 95% of normal pixels, 1 brighter than nearly every normal image", fontsize=7)
+    bar.ax.tick_params(labelsize=7)

@@ -1,0 +1,80 @@
+"""One file per model, written beside and renamed; loaded with errors that name the file."""
+
+import contextlib
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import keras
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Give a temporary path beside `path`; rename it to `path` on success, delete it on failure.
+
+    Whatever stood at `path` survives a full disk, an exception or an interrupt, and a reader never sees half a file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays at the end: Keras, NumPy and Pillow tell the format by it.
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(_mode_for(path))
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _mode_for(path):
+    """The mode `open` would give: mkstemp's files can be read by their owner alone."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+class OneFileModel(keras.Model):
+    """A `keras.Model` that is saved whole to one `.keras` file."""
+
+    def save(self, filepath, overwrite=True, **kwargs):
+        """Save to a `.keras` file, as `keras.Model.save` does, but written beside and renamed.
+
+        Raises:
+            ValueError: if the name doesn't end in `.keras`.
+            FileExistsError: if the file exists and `overwrite` is false.
+        """
+        path = Path(filepath)
+        if path.suffix != ".keras":
+            raise ValueError(f"{path}: a model file's name must end in .keras.")
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists; pass overwrite=True or choose another name.")
+        with replacing(path) as temporary:
+            super().save(temporary, overwrite=True, **kwargs)
+
+    @classmethod
+    def load(cls, filepath):
+        """Load a `.keras` file that `save` wrote.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is not a model file, is damaged, or holds another kind of model.
+        """
+        path = Path(filepath)
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such model file.")
+        if not path.is_file() or not zipfile.is_zipfile(path):
+            raise ValueError(f"{path} is not a .keras model file; `{cls.__name__}.save` writes one.")
+        try:
+            model = keras.saving.load_model(path)
+        except Exception as error:  # a damaged archive raises many kinds
+            raise ValueError(f"{path} can't be loaded as a model: {error}") from error
+        if not isinstance(model, cls):
+            raise ValueError(f"{path} holds a {type(model).__name__}, not the {cls.__name__} that is wanted here.")
+        return model

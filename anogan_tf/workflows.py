@@ -1,0 +1,192 @@
+"""What the commands do, end to end: train a calibrated detector on normal images, score files into a folder."""
+
+import contextlib
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from PIL import Image
+
+from anogan_tf import data, maps
+from anogan_tf.calibration import FALSE_POSITIVE_RATE, check_count
+from anogan_tf.callbacks import Advance, SampleGrid
+from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
+from anogan_tf.detector import AnoGAN
+from anogan_tf.gan import BATCH_SIZE, EPOCHS, GAN
+from anogan_tf.preparation import Preparation
+from anogan_tf.saving import replacing
+
+HELD_OUT_SHARE, LEAST_HELD_OUT, LEAST_TRAINED = 0.1, 50, 50
+DISPLAY_SIDE = 512  # pixels; overlays are no larger
+SCORE_COLUMNS = ("score", "residual_score", "discrimination_score", "p_value")
+
+
+@contextlib.contextmanager
+def silent(description, total):
+    """A progress display that shows nothing: gives `advance()`, to be called `total` times."""
+    yield lambda: None
+
+
+class Split(NamedTuple):
+    """Rows to train on and rows to calibrate on."""
+
+    trained: np.ndarray
+    held_out: np.ndarray
+
+
+def split_normals(count, seed=0):
+    """Hold out 10% of the normals, at least 50, for the threshold; which ones depends on the seed alone."""
+    held_out = max(LEAST_HELD_OUT, int(count * HELD_OUT_SHARE))
+    if count - held_out < LEAST_TRAINED:
+        raise ValueError(
+            f"{count} normal images are too few: at least {LEAST_HELD_OUT} are held out for the threshold and at least "
+            f"{LEAST_TRAINED} are trained on, so {LEAST_HELD_OUT + LEAST_TRAINED} are needed."
+        )
+    order = np.random.default_rng(seed).permutation(count)
+    return Split(np.sort(order[held_out:]), np.sort(order[:held_out]))
+
+
+def train_gan(pixels, state, image_shape, *, epochs=EPOCHS, batch_size=BATCH_SIZE, label_smoothing=0.0, progress=silent, **options):
+    """Train a GAN on normal pixels and keep its training state in a folder.
+
+    Args:
+        pixels: as for `GAN.fit`.
+        state: folder for `gan.keras` (networks and optimisers), `log.csv` and `samples/`.
+        image_shape, **options: as for `GAN`.
+        epochs, batch_size: as for `GAN.fit`.
+        label_smoothing: as for `GAN.compile`.
+        progress: makes a progress display, see `silent`.
+
+    Returns:
+        The trained `GAN`.
+    """
+    state = Path(state)
+    state.mkdir(parents=True, exist_ok=True)
+    gan = GAN(image_shape, **options)
+    gan.compile(label_smoothing=label_smoothing)
+    with progress("Training", epochs * max(1, len(pixels) // batch_size)) as advance:
+        callbacks = [
+            keras.callbacks.CSVLogger(state / "log.csv"),
+            SampleGrid(state / "samples", every=max(1, epochs // 10)),
+            Advance(advance),
+        ]
+        gan.fit(pixels, batch_size=batch_size, epochs=epochs, callbacks=callbacks, verbose=0)
+    gan.save(state / "gan.keras")
+    return gan
+
+
+def calibrate_detector(gan, held_out, *, false_positive_rate=FALSE_POSITIVE_RATE, progress=silent, **options):
+    """A detector of the GAN's networks, calibrated on held-out pixels. `**options` as for `AnoGAN.from_gan`."""
+    detector = AnoGAN.from_gan(gan, **options)
+    with progress("Calibrating", -(-len(held_out) // SCORING_BATCH)) as advance:
+        detector.calibrate(held_out, false_positive_rate, callbacks=[Advance(advance)], verbose=0)
+    return detector
+
+
+def train_files(paths, model, image_shape, *, seed=0, false_positive_rate=FALSE_POSITIVE_RATE, training, searching, progress=silent):
+    """Train and calibrate a detector on files of normal images; write `MODEL.keras`, and its training state to `MODEL.train/`.
+
+    Args:
+        paths: as for `iterate_pictures`.
+        model: the `.keras` file to write.
+        image_shape: `(H, W, C)` of the networks.
+        seed: of the split, the weights, the latent vectors and the search.
+        false_positive_rate: as for `AnoGAN.calibrate`.
+        training: dict, options of `train_gan`.
+        searching: dict, options of `AnoGAN.from_gan`.
+        progress: see `silent`.
+
+    Returns:
+        `(detector, skipped)`: the calibrated `AnoGAN`, and the `Picture`s that couldn't be read.
+    """
+    with progress("Reading", data.count_pictures(paths)) as advance:
+        images = data.load_images(paths, Preparation(image_shape).read, advance)
+    split = split_normals(len(images.pixels), seed)
+    check_count(len(split.held_out), false_positive_rate)
+    state = training_state(model)
+    gan = train_gan(images.pixels[split.trained], state, image_shape, seed=seed, progress=progress, **training)
+    with replacing(state / "held_out.txt") as path:
+        path.write_text("".join(f"{images.names[row]}\n" for row in split.held_out))
+    options = {"false_positive_rate": false_positive_rate, "seed": seed, **searching}
+    detector = calibrate_detector(gan, images.pixels[split.held_out], progress=progress, **options)
+    detector.save(model)
+    return detector, images.skipped
+
+
+def training_state(model):
+    """The folder beside `MODEL.keras` that keeps its training state: `MODEL.train`."""
+    return Path(model).with_suffix(".train")
+
+
+def score_files(detector, paths, out, progress=silent):
+    """Score files into a folder: `scores.csv`, an overlay for each image below `heatmaps/`, and `skipped.csv` if there were any.
+
+    Rows are written as they come, so an interrupt loses none that was scored.
+
+    Args:
+        detector: a calibrated `AnoGAN`.
+        paths: as for `iterate_pictures`.
+        out: the folder.
+        progress: see `silent`.
+
+    Returns:
+        `(anomalous, scored, skipped)`: two counts and the list of `Picture`s that couldn't be read.
+    """
+    out = Path(out)
+    (out / "heatmaps").mkdir(parents=True, exist_ok=True)
+    skipped, scored, anomalous = [], 0, 0
+    with open(out / "scores.csv", "w", newline="") as file, progress("Scoring", data.count_pictures(paths)) as advance:
+        writer = csv.writer(file)
+        writer.writerow(("file", *SCORE_COLUMNS, "label", "steps", "converged", "heatmap"))
+        for batch in _prepared_batches(detector, paths, skipped, advance):
+            rows = list(_score_batch(detector, batch, scored, out))
+            writer.writerows(rows)
+            file.flush()
+            scored += len(rows)
+            anomalous += sum("anomaly" in row for row in rows)
+    if skipped:
+        with replacing(out / "skipped.csv") as path, open(path, "w", newline="") as file:
+            csv.writer(file).writerows([("file", "reason"), *((picture.name, picture.reason) for picture in skipped)])
+    return anomalous, scored, skipped
+
+
+def _prepared_batches(detector, paths, skipped, advance):
+    """Yield lists of `(name, picture for display, network pixels)`; adds what can't be read to `skipped`."""
+    batch = []
+    for picture in data.iterate_pictures(paths):
+        picture, pixels = data.prepare_picture(picture, detector.preparation.read)
+        if pixels is None:
+            skipped.append(picture)
+        else:
+            batch.append((picture.name, _for_display(picture.pixels), pixels))
+        if len(batch) == SCORING_BATCH:
+            yield batch
+            batch = []
+        advance()
+    if batch:
+        yield batch
+
+
+def _score_batch(detector, batch, first, out):
+    """Write the overlays of a batch and yield its rows of `scores.csv`."""
+    results = detector.predict(np.stack([pixels for *_, pixels in batch]), SCORING_BATCH, verbose=0)
+    heats = detector.heatmap(results["residual"])
+    for row, (name, display, _) in enumerate(batch):
+        heatmap = Path("heatmaps") / f"{first + row:06d}-{Path(name).stem}.png"
+        with replacing(out / heatmap) as path:
+            Image.fromarray(maps.overlay(display, heats[row])).save(path)
+        label = "anomaly" if results["is_anomaly"][row] else "normal"
+        scores = (f"{results[column][row]:.6g}" for column in SCORE_COLUMNS)
+        yield (name, *scores, label, results["steps"][row], bool(results["converged"][row]), str(heatmap))
+
+
+def _for_display(pixels):
+    """A picture as uint8, no larger than an overlay."""
+    scale = {"uint8": 1.0, "uint16": 1.0 / 257.0}.get(pixels.dtype.name, 255.0)
+    levels = np.uint8(np.round(pixels * scale))
+    image = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
+    image.thumbnail((DISPLAY_SIDE, DISPLAY_SIDE))
+    display = np.asarray(image)
+    return display if display.ndim == 3 else display[..., np.newaxis]
