@@ -9,7 +9,7 @@ import tensorflow as tf
 from anogan_tf import maps, networks
 from anogan_tf.calibration import FALSE_POSITIVE_RATE, Calibration, check_count
 from anogan_tf.inversion import SearchSettings, compile_block, draw_starts, search
-from anogan_tf.preparation import Preparation, check_pixels, to_pixels, valid_rows
+from anogan_tf.preparation import Preparation, check_pixels, require_valid, to_pixels
 from anogan_tf.saving import OneFileModel
 
 BATCH_SIZE = 64
@@ -159,8 +159,7 @@ class AnoGAN(OneFileModel):
 
     def call(self, pixels):
         """`predict` for one batch of pixels, as a dict of tensors."""
-        tf.debugging.Assert(tf.reduce_all(valid_rows(pixels)), ["Pixels hold NaN or floats outside [0, 1]."])
-        images = self.preparation(pixels)
+        images = self.preparation(require_valid(pixels))
         starts = tf.constant(self._starts)
         result = search(self.generator, self._critic(), images, starts, self.settings, self._compiled_block())
         out = {

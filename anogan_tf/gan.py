@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf import latent, losses, networks
-from anogan_tf.preparation import Preparation, check_pixels, to_pixels, valid_rows
+from anogan_tf.preparation import Preparation, check_pixels, require_valid, to_pixels
 from anogan_tf.saving import OneFileModel
 
 BATCH_SIZE = 16
@@ -149,8 +149,13 @@ class GAN(OneFileModel):
     def train_step(self, data):
         """One step of the discriminator, then one of the generator, on one batch of pixels."""
         pixels = keras.utils.unpack_x_y_sample_weight(data)[0]
-        tf.debugging.Assert(tf.reduce_all(valid_rows(pixels)), ["Pixels hold NaN or floats outside [0, 1]."])
-        real = self.preparation(pixels)
+        real = self.preparation(require_valid(pixels))
+        # Nothing may move before the images are there: at the end of a dataset of unknown length Keras runs one step
+        # more than it has batches, and of that step only what needs no images would take place.
+        with tf.control_dependencies([real]):
+            return self._train_networks(real)
+
+    def _train_networks(self, real):
         step = tf.cast(self.discriminator_optimizer.iterations, tf.int32)
         # Everything random is drawn from (seed, step): a resumed run is the same run.
         z = latent.draw(self.prior, tf.shape(real)[0], self.latent_dim, tf.stack([self.seed, step]))

@@ -35,8 +35,9 @@ def draw(prior, count, latent_dim, seed):
 
 
 def ball_radius(latent_dim):
-    """Radius of the ball that holds 99% of N(0, I): |z| is close to N(sqrt(d - 1/2), 1/2) (Fisher's approximation)."""
-    return math.sqrt(latent_dim - 0.5) + 2.326 * math.sqrt(0.5)
+    """Radius of the ball that holds 99% of N(0, I): the chi-squared quantile by Wilson and Hilferty's approximation."""
+    spread = 2.0 / (9.0 * latent_dim)
+    return math.sqrt(latent_dim * (1.0 - spread + 2.326 * math.sqrt(spread)) ** 3)
 
 
 def project(prior, z):

@@ -26,7 +26,7 @@ class Architecture:
 
     width: int = 32
     kernel_size: int = 4
-    coarsest: int = 8
+    coarsest: int = 4
     widest: int = 8
 
     def sizes(self, height, width):
@@ -44,7 +44,7 @@ class Architecture:
 PRESETS = {
     "light": Architecture(),
     # Schlegl et al. 2017: 64x64 patches, 512-256-128-64 filters, 5x5 kernels.
-    "paper": Architecture(width=64, kernel_size=5, coarsest=4),
+    "paper": Architecture(width=64, kernel_size=5),
 }
 
 

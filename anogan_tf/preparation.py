@@ -36,7 +36,8 @@ class Preparation(keras.layers.Layer):
         if pixels.shape.rank == 3:
             pixels = pixels[..., tf.newaxis]
         _check_kind(pixels.dtype.name, pixels.shape)
-        pixels = tf.cast(pixels, tf.float32) / _FULL_SCALE[pixels.dtype.name]
+        # Not a division: TensorFlow turns one into this product in graphs, not in eager code, and the last bit differs.
+        pixels = tf.cast(pixels, tf.float32) * (1.0 / _FULL_SCALE[pixels.dtype.name])
         pixels = self._convert_channels(pixels)
         height, width, _ = self.image_shape
         if tuple(pixels.shape[1:3]) != (height, width):
@@ -78,6 +79,13 @@ def valid_rows(pixels):
     if not pixels.dtype.is_floating:
         return tf.ones(tf.shape(pixels)[:1], tf.bool)
     return tf.reduce_all((pixels >= 0.0) & (pixels <= 1.0), axis=axes)  # false for NaN
+
+
+def require_valid(pixels):
+    """The same pixels, or an InvalidArgumentError when the graph runs where `valid_rows` finds an image wanting."""
+    assertion = tf.debugging.Assert(tf.reduce_all(valid_rows(pixels)), ["Pixels hold NaN or floats outside [0, 1]."])
+    with tf.control_dependencies([assertion]):
+        return tf.identity(pixels)
 
 
 def check_pixels(pixels, name="pixels"):

@@ -1,0 +1,50 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pytest
+
+from anogan_tf.data import load_embedded
+from anogan_tf.detector import AnoGAN
+from anogan_tf.gan import GAN
+
+
+@pytest.fixture(scope="session")
+def boots():
+    return load_embedded()
+
+
+def make_gan(image_shape=(16, 16, 1), latent_dim=4, **options):
+    gan = GAN(image_shape, latent_dim, width=4, **options)
+    gan.compile()
+    return gan
+
+
+@pytest.fixture
+def tiny_gan():
+    return make_gan()
+
+
+@pytest.fixture(scope="session")
+def trained_gan(boots):
+    """The default networks after some thousand steps on real boots: far enough that boots come out as boots."""
+    gan = GAN((28, 28, 1))
+    gan.compile()
+    gan.fit(boots.train[:1800], epochs=10, verbose=0)
+    return gan
+
+
+@pytest.fixture(scope="session")
+def trained_detector(trained_gan):
+    return AnoGAN.from_gan(trained_gan, tolerance=0.0)
+
+
+@pytest.fixture
+def tiny_detector(tiny_gan):
+    return AnoGAN.from_gan(tiny_gan, steps=3)
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (40, 16, 16, 1), np.uint8)

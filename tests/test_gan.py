@@ -1,0 +1,178 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import make_gan
+from keras import layers
+
+from anogan_tf import networks
+from anogan_tf.gan import GAN
+
+
+def all_state(gan):
+    return [*gan.get_weights(), *(v.numpy() for v in gan.optimizer.variables + gan.discriminator_optimizer.variables)]
+
+
+def assert_same(one, other):
+    assert len(one) == len(other)
+    for a, b in zip(one, other):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("continued", [{"epochs": 2}, {"epochs": 4, "initial_epoch": 2}])
+def test_two_and_two_epochs_across_a_save_are_four(pixels, tmp_path, continued):
+    whole, first = make_gan(), make_gan()
+    whole.fit(pixels, batch_size=8, epochs=4, verbose=0)
+    first.fit(pixels, batch_size=8, epochs=2, verbose=0)
+    first.save(tmp_path / "gan.keras")
+    second = GAN.load(tmp_path / "gan.keras")
+    assert_same(all_state(first), all_state(second))
+    second.fit(pixels, batch_size=8, verbose=0, **continued)
+    assert_same(all_state(whole), all_state(second))
+
+
+def test_same_seed_same_run_and_each_epoch_has_its_order(pixels):
+    one, other = make_gan(seed=1), make_gan(seed=1)
+    for gan in (one, other):
+        gan.fit(pixels, batch_size=8, epochs=1, verbose=0)
+    assert_same(all_state(one), all_state(other))
+    batches = list(one._shuffled_batches(np.arange(40), 8, 5).take(5))  # as the second epoch would see them
+    assert sorted(np.concatenate(batches)) == list(range(40))
+    first_epoch = list(make_gan(seed=1)._shuffled_batches(np.arange(40), 8, 5).take(5))
+    assert not np.array_equal(np.concatenate(batches), np.concatenate(first_epoch))
+
+
+def test_dcgan_defaults(tiny_gan):
+    for optimizer in (tiny_gan.optimizer, tiny_gan.discriminator_optimizer):
+        assert isinstance(optimizer, keras.optimizers.Adam)
+        np.testing.assert_allclose([optimizer.learning_rate, optimizer.beta_1], [2e-4, 0.5])
+
+
+def test_fit_takes_arrays_and_datasets_of_any_pixels(pixels):
+    for x in (pixels, pixels[..., 0], pixels / 255.0, np.repeat(pixels, 3, -1), np.pad(pixels, ((0, 0), (4, 0), (0, 9), (0, 0)))):
+        history = make_gan().fit(x, epochs=1, verbose=0)
+        assert all(np.isfinite(value).all() for value in history.history.values())
+    labelled = tf.data.Dataset.from_tensor_slices((pixels, np.zeros(40))).batch(8)
+    history = make_gan().fit(labelled, epochs=1, verbose=0)
+    assert sorted(history.history) == ["discriminator_loss", "fake_score", "generator_loss", "real_score"]
+
+
+def test_a_dataset_trains_as_the_same_batches_of_an_array(pixels):
+    from_array, from_dataset = make_gan(), make_gan()
+    batches = from_dataset._shuffled_batches(pixels, 8, 5).take(5)
+    from_array.fit(pixels, batch_size=8, verbose=0)
+    from_dataset.fit(batches, verbose=0)
+    assert_same(all_state(from_array), all_state(from_dataset))
+
+
+class Spy(layers.Layer):
+    """Notes the batch size and the mode of each pass it is traced for."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
+    def call(self, x, training=None):
+        self.seen.append((x.shape[0], training))
+        return x
+
+
+def test_real_and_generated_images_pass_apart_and_in_training_mode(pixels):
+    seen = []
+    images = layers.Input((16, 16, 1))
+    x = Spy(seen)(images)
+    x = layers.BatchNormalization()(layers.Conv2D(2, 4, 2, name="features")(x))
+    discriminator = keras.Model(images, layers.Dense(1)(layers.Flatten()(x)))
+    gan = GAN(generator=networks.build_generator((16, 16, 1), 4, width=4), discriminator=discriminator)
+    gan.compile()
+    seen.clear()
+    before = [np.array(v) for v in gan.non_trainable_variables]
+    gan.fit(pixels, batch_size=8, verbose=0)
+    # real and generated for the discriminator's step, generated for the generator's; never both in one pass
+    assert len(seen) % 3 == 0 and set(seen) <= {(8, True), (None, True)}
+    moved = [not np.array_equal(a, b) for a, b in zip(before, gan.non_trainable_variables)]
+    assert any(moved)
+
+
+def test_moving_statistics_of_both_networks_move(pixels, tiny_gan):
+    def statistics(network):
+        return [v.numpy() for v in network.non_trainable_variables if "moving" in v.path]
+
+    networks_ = (tiny_gan.generator, tiny_gan.discriminator)
+    before = [statistics(network) for network in networks_]
+    tiny_gan.fit(pixels, batch_size=8, verbose=0)
+    for old, network in zip(before, networks_):
+        assert old and all(not np.array_equal(a, b) for a, b in zip(old, statistics(network)))
+
+
+def test_the_average_follows_the_generator(pixels):
+    gan = make_gan()
+    start = gan.generator.get_weights()[0]
+    gan.fit(pixels[:8], batch_size=8, verbose=0)  # one step: keeps 1/10
+    expected = 0.1 * start + 0.9 * gan.generator.get_weights()[0]
+    np.testing.assert_allclose(gan.averaged_generator.get_weights()[0], expected, rtol=1e-5)
+
+
+def test_it_learns(trained_gan, boots):
+    """Generated boots have the mean picture of real ones, far nearer than other garments do."""
+    made = trained_gan.generate(256).mean(0)[..., 0]
+    real = boots.train.mean(0) / 255.0
+    others = boots.test[boots.test_label == 1].mean(0) / 255.0
+    assert np.abs(made - real).mean() < 0.3 * np.abs(others - real).mean()
+
+
+def test_generate_is_deterministic_and_in_range(tiny_gan):
+    one, other = tiny_gan.generate(5), tiny_gan.generate(5)
+    assert one.shape == (5, 16, 16, 1) and 0.0 <= one.min() and one.max() <= 1.0
+    np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(one, tiny_gan.generate(5, seed=1))
+
+
+def test_uniform_prior_and_label_smoothing_are_saved(pixels, tmp_path):
+    gan = GAN((16, 16, 1), 4, width=4, prior="uniform")
+    gan.compile(keras.optimizers.SGD(0.1), label_smoothing=0.1, averaging=0.9)
+    gan.fit(pixels, verbose=0)
+    gan.save(tmp_path / "gan.keras")
+    again = GAN.load(tmp_path / "gan.keras")
+    assert (again.prior, again.label_smoothing, again.averaging, again.seed) == ("uniform", 0.1, 0.9, 0)
+    assert isinstance(again.optimizer, keras.optimizers.SGD)
+
+
+def test_mixed_bfloat16_trains_and_keeps_pixels_whole(pixels):
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        gan = make_gan()
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    history = gan.fit(pixels, verbose=0)
+    assert gan.generator.compute_dtype == "bfloat16" and gan.generator.weights[0].dtype == "float32"
+    assert gan.generate(2).dtype == np.float32
+    assert np.asarray(gan.preparation(pixels[:1])).dtype == np.float32
+    assert np.isfinite(history.history["generator_loss"]).all()
+
+
+def test_keras_callbacks_and_tensorboard(pixels, tiny_gan, tmp_path):
+    pytest.importorskip("tensorboard")
+    callbacks = [
+        keras.callbacks.TensorBoard(tmp_path / "logs"),
+        keras.callbacks.ModelCheckpoint(tmp_path / "at-{epoch}.keras"),
+        keras.callbacks.EarlyStopping("generator_loss", mode="min", patience=5),
+    ]
+    tiny_gan.fit(pixels, epochs=2, verbose=0, callbacks=callbacks)
+    assert list((tmp_path / "logs").rglob("events.*"))
+    assert_same(all_state(GAN.load(tmp_path / "at-2.keras")), all_state(tiny_gan))
+
+
+def test_errors_name_the_remedy(pixels, tiny_gan):
+    with pytest.raises(ValueError, match="Call compile"):
+        GAN((16, 16, 1), 4, width=4).fit(pixels)
+    with pytest.raises(ValueError, match="x: image 3 holds NaN"):
+        bad = np.full((8, 16, 16, 1), 0.5, np.float32)
+        bad[3, 0, 0] = np.nan
+        tiny_gan.fit(bad)
+    with pytest.raises(ValueError, match="label_smoothing=1.5"):
+        tiny_gan.compile(label_smoothing=1.5)
+    with pytest.raises(ValueError, match="prior='cauchy'"):
+        GAN((16, 16, 1), 4, width=4, prior="cauchy")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="outside"):
+        tiny_gan.fit(tf.data.Dataset.from_tensor_slices(pixels.astype(np.float32)).batch(8), verbose=0)
