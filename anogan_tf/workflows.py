@@ -15,6 +15,7 @@ from anogan_tf.callbacks import Advance, SampleGrid
 from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
 from anogan_tf.detector import AnoGAN
 from anogan_tf.gan import BATCH_SIZE, EPOCHS, GAN
+from anogan_tf.networks import check_image_shape
 from anogan_tf.preparation import Preparation
 from anogan_tf.saving import replacing
 
@@ -101,6 +102,7 @@ def train_files(paths, model, image_shape, *, seed=0, false_positive_rate=FALSE_
     Returns:
         `(detector, skipped)`: the calibrated `AnoGAN`, and the `Picture`s that couldn't be read.
     """
+    image_shape = check_image_shape(image_shape)
     with progress("Reading", data.count_pictures(paths)) as advance:
         images = data.load_images(paths, Preparation(image_shape).read, advance)
     split = split_normals(len(images.pixels), seed)

@@ -1,0 +1,138 @@
+"""The commands on tiny budgets, as a user would call them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from anogan_tf.cli import app
+from anogan_tf.detector import AnoGAN
+from anogan_tf.gan import GAN
+
+FAST = ["--size", "16", "--latent-dim", "4", "--width", "4", "--epochs", "1", "--steps", "3"]
+
+
+def anogan(*arguments, status=0):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == status, result.output + repr(result.exception)
+    return " ".join(result.output.split())  # the console folds long lines
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory, boots):
+    folder = tmp_path_factory.mktemp("good")
+    for index, image in enumerate(boots.train[:110]):
+        Image.fromarray(image).save(folder / f"{index:03d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(good, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "boots.keras"
+    anogan("train", good, "-o", path, *FAST)
+    return path
+
+
+def test_train_writes_a_calibrated_detector_and_its_training_state(model):
+    detector = AnoGAN.load(model)
+    assert len(detector.calibration.scores) == 50 and detector.image_shape == (16, 16, 1)
+    state = model.with_suffix(".train")
+    assert {path.name for path in state.iterdir()} == {"gan.keras", "log.csv", "samples", "held_out.txt"}
+    assert GAN.load(state / "gan.keras").optimizer.iterations.numpy() == 60 // 16
+    assert len((state / "held_out.txt").read_text().splitlines()) == 50
+
+
+def test_score_writes_a_row_and_a_heatmap_for_each_image(model, good, tmp_path):
+    nested = tmp_path / "queries" / "nested"
+    nested.mkdir(parents=True)
+    Image.fromarray(np.full((700, 300, 3), 255, np.uint8)).save(nested / "white.jpg")
+    out = tmp_path / "out"
+    anogan("score", model, good / "000.png", tmp_path / "queries", "-o", out)
+    rows = list(csv.DictReader((out / "scores.csv").open()))
+    assert [row["file"] for row in rows] == [str(good / "000.png"), str(nested / "white.jpg")]
+    assert float(rows[1]["score"]) > float(rows[0]["score"]) and rows[1]["label"] == "anomaly"
+    assert float(rows[1]["p_value"]) == pytest.approx(1 / 51, abs=1e-4)
+    sizes = [Image.open(out / row["heatmap"]).size for row in rows]
+    assert sizes == [(28, 28), (219, 512)]
+    expected = AnoGAN.load(model).predict(np.asarray(Image.open(good / "000.png"))[None], verbose=0)["score"][0]
+    assert float(rows[0]["score"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_unreadable_images_are_skipped_listed_and_change_the_exit_status(model, good, tmp_path):
+    queries = tmp_path / "queries"
+    queries.mkdir()
+    (queries / "ok.png").write_bytes((good / "001.png").read_bytes())
+    (queries / "broken.png").write_text("no picture")
+    (queries / "empty.png").touch()
+    output = anogan("score", model, queries, "-o", tmp_path / "out", status=3)
+    assert "Skipped 2" in output and "broken.png" in output and "empty.png" in output
+    assert len(list(csv.DictReader((tmp_path / "out" / "scores.csv").open()))) == 1
+    skipped = list(csv.DictReader((tmp_path / "out" / "skipped.csv").open()))
+    assert [row["file"].rsplit("/", 1)[1] for row in skipped] == ["broken.png", "empty.png"]
+
+
+def test_demo_writes_everything(tmp_path):
+    anogan("demo", "-o", tmp_path / "demo", "--epochs", "1", "--steps", "2")
+    names = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert names == {"scores.csv", "contact_sheet.png", "roc.png", "histogram.png", "metrics.json", "model.keras", "model.train"}
+    numbers = json.loads((tmp_path / "demo" / "metrics.json").read_text())
+    wanted = {"auroc", "auroc_residual", "auroc_discrimination", "auroc_pca", "seconds_training", "seconds_scoring"}
+    assert wanted <= numbers.keys() and numbers["auroc_pca"] == pytest.approx(0.978, abs=0.002)
+    assert len((tmp_path / "demo" / "scores.csv").read_text().splitlines()) == 607
+    assert len(AnoGAN.load(tmp_path / "demo" / "model.keras").calibration.scores) == 200
+
+
+def test_output_that_exists_is_kept(model, good, tmp_path):
+    before = model.read_bytes()
+    assert "pass --overwrite" in anogan("train", good, "-o", model, status=1)
+    (tmp_path / "mine.txt").touch()
+    assert "isn't empty" in anogan("score", model, good, "-o", tmp_path, status=1)
+    assert "isn't empty" in anogan("demo", "-o", tmp_path, status=1)
+    assert "is a file" in anogan("score", model, good, "-o", tmp_path / "mine.txt", status=1)
+    assert model.read_bytes() == before
+
+
+def test_errors_are_one_line_that_names_the_remedy(good, tmp_path):
+    text = tmp_path / "text.keras"
+    text.write_text("hello")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    few = tmp_path / "few"
+    few.mkdir()
+    for index in range(60):
+        (few / f"{index}.png").write_bytes((good / f"{index:03d}.png").read_bytes())
+    model = tmp_path / "new.keras"
+    cases = {
+        "is not a .keras model file": ("score", text, good, "-o", tmp_path / "out"),
+        "no such model file": ("score", tmp_path / "none.keras", good, "-o", tmp_path / "out"),
+        "holds no images": ("train", empty, "-o", model),
+        "no such file or folder": ("train", tmp_path / "nowhere", "-o", model),
+        "60 normal images are too few": ("train", few, "-o", model, *FAST),
+        "must end in .keras": ("train", good, "-o", tmp_path / "model.h5"),
+        "HEIGHTxWIDTH": ("train", good, "-o", model, "--size", "big"),
+        "divisible by 4": ("train", good, "-o", model, "--size", "30"),
+        "channels must be 1 (grey) or 3": ("train", good, "-o", model, "--channels", "2"),
+        "at least 99 are needed": ("train", good, "-o", model, "--fpr", "0.01", *FAST),
+    }
+    for message, arguments in cases.items():
+        assert message in anogan(*arguments, status=1), message
+    assert not model.exists() and not model.with_suffix(".train").exists()
+
+
+def test_an_interrupt_loses_no_model(model, good, monkeypatch):
+    before = model.read_bytes()
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(GAN, "fit", interrupt)
+    assert "Interrupted" in anogan("train", good, "-o", model, "--overwrite", *FAST, status=130)
+    assert model.read_bytes() == before
+
+
+def test_usage_errors_have_status_2():
+    assert "Missing" in anogan("train", status=2)
+    assert "--steps" in anogan("demo", "--steps", "-1", status=2)

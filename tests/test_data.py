@@ -1,0 +1,156 @@
+import hashlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anogan_tf import data
+from anogan_tf.preparation import Preparation
+
+PREPARE = Preparation((16, 16, 1)).read
+rng = np.random.default_rng(0)
+
+
+def picture(height=20, width=24, channels=None):
+    shape = (height, width) if channels is None else (height, width, channels)
+    return rng.integers(0, 256, shape, np.uint8)
+
+
+def save(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return pixels
+
+
+def read(path):
+    found = data.read_picture(path)
+    assert found.pixels is not None, found.reason
+    return found.pixels
+
+
+def test_built_in_set():
+    images = data.load_embedded()
+    assert images.train.shape == (2000, 28, 28) and images.test.shape == (606, 28, 28) and images.train.dtype == np.uint8
+    assert (images.test_label == 0).sum() == 300 and ((images.test_class == 9) == (images.test_label == 0)).all()
+
+
+def test_built_in_train_and_test_share_no_image():
+    def digests(images):
+        return {hashlib.sha256(image.tobytes()).digest() for image in images}
+
+    images = data.load_embedded()
+    assert not digests(images.train) & digests(images.test)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".tif", ".PNG"])
+@pytest.mark.parametrize("channels", [None, 3])
+def test_lossless_formats(tmp_path, suffix, channels):
+    pixels = save(tmp_path / f"a{suffix}", picture(channels=channels))
+    np.testing.assert_array_equal(read(tmp_path / f"a{suffix}"), pixels.reshape(20, 24, -1))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
+def test_lossy_formats(tmp_path, suffix):
+    smooth = np.tile(np.arange(0, 240, 10, np.uint8), (20, 1))
+    save(tmp_path / f"a{suffix}", np.stack([smooth] * 3, -1), quality=95)
+    assert np.abs(read(tmp_path / f"a{suffix}").astype(int) - smooth[..., None]).mean() < 4
+
+
+def test_depths_and_modes(tmp_path):
+    deep = rng.integers(0, 65536, (20, 24)).astype(np.uint16)
+    np.testing.assert_array_equal(read_saved(tmp_path / "deep.png", Image.fromarray(deep))[..., 0], deep)
+    floats = rng.uniform(size=(20, 24)).astype(np.float32)
+    np.testing.assert_array_equal(read_saved(tmp_path / "float.tiff", Image.fromarray(floats))[..., 0], floats)
+    colour = Image.fromarray(picture(channels=3))
+    assert read_saved(tmp_path / "palette.png", colour.quantize(16)).shape == (20, 24, 3)
+    assert read_saved(tmp_path / "alpha.png", colour.convert("RGBA")).shape == (20, 24, 3)
+    assert read_saved(tmp_path / "greyalpha.png", colour.convert("LA")).shape == (20, 24, 1)
+    assert read_saved(tmp_path / "bits.png", colour.convert("1")).max() == 255
+    assert read_saved(tmp_path / "cmyk.jpg", colour.convert("CMYK")).shape == (20, 24, 3)
+
+
+def read_saved(path, image):
+    image.save(path)
+    return read(path)
+
+
+def test_exif_orientation_is_followed(tmp_path):
+    pixels = picture()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn a quarter to the right
+    save(tmp_path / "turned.png", pixels, exif=exif)
+    np.testing.assert_array_equal(read(tmp_path / "turned.png")[..., 0], np.rot90(pixels, -1))
+
+
+def test_folders_are_read_to_any_depth_in_order_at_one_size(tmp_path):
+    for name in ("b/2.png", "a/1.png", "a/deep/er/0.png", "0.png"):
+        save(tmp_path / name, picture(int(rng.integers(8, 40)), 24))
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "._0.png").write_text("what a Mac leaves behind")
+    images = data.load_images(tmp_path, PREPARE)
+    assert images.names == [str(tmp_path / name) for name in ("0.png", "a/1.png", "a/deep/er/0.png", "b/2.png")]
+    assert images.pixels.shape == (4, 16, 16, 1) and images.pixels.dtype == np.float32 and not images.skipped
+    assert data.count_pictures(tmp_path) == 4
+
+
+def test_bad_files_among_good_ones_are_skipped_with_their_reason(tmp_path):
+    save(tmp_path / "good.png", picture())
+    whole = tmp_path / "whole.png"
+    save(whole, picture(200, 200))
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:3000])
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.png").write_text("hello")
+    save(tmp_path / "thin.png", picture(3, 30))
+    Image.fromarray(np.full((20, 20), np.nan, np.float32)).save(tmp_path / "nan.tiff")
+    images = data.load_images(tmp_path, PREPARE)
+    assert images.names == [str(tmp_path / "good.png"), str(whole)]
+    reasons = {skipped.name.rsplit("/", 1)[1]: skipped.reason for skipped in images.skipped}
+    assert reasons.keys() == {"cut.png", "empty.jpg", "text.png", "thin.png", "nan.tiff"}
+    assert "truncated" in reasons["cut.png"] and "unknown format" in reasons["text.png"]
+    assert "at least 4" in reasons["thin.png"] and "NaN" in reasons["nan.tiff"]
+
+
+def test_a_decompression_bomb_is_skipped(tmp_path):
+    Image.new("1", (16000, 12000)).save(tmp_path / "bomb.png")
+    assert "decompression bomb" in data.read_picture(tmp_path / "bomb.png").reason
+
+
+def test_arrays(tmp_path):
+    pixels = picture(20, 24, 5).transpose(2, 0, 1)
+    np.save(tmp_path / "five.npy", pixels)
+    np.savez(tmp_path / "one.npz", whatever=pixels)
+    np.savez(tmp_path / "named.npz", images=pixels[:2], labels=np.zeros(2))
+    images = data.load_images([tmp_path / "five.npy", tmp_path / "one.npz", tmp_path / "named.npz"], PREPARE)
+    assert len(images.names) == 12 == data.count_pictures(tmp_path) and images.names[0] == f"{tmp_path / 'five.npy'}[0]"
+    np.testing.assert_array_equal(images.pixels[:5], images.pixels[5:10])
+
+
+@pytest.mark.parametrize(
+    "arrays, reason",
+    [
+        ({"a": np.zeros((2, 8, 8)), "b": np.zeros(2)}, "holds the arrays a, b; name the one with the images 'images'"),
+        ({"x": np.zeros(5)}, r"shape \(5,\); expected"),
+        ({"x": np.array([{}], dtype=object)}, "allow_pickle"),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_named(tmp_path, arrays, reason):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(ValueError, match=f"bad.npz.*{reason}"):
+        data.load_images(tmp_path, PREPARE)
+
+
+def test_channels_follow_the_files(tmp_path):
+    save(tmp_path / "grey.png", picture())
+    assert data.count_channels(tmp_path) == 1
+    save(tmp_path / "colour.png", picture(channels=3))
+    assert data.count_channels(tmp_path) == 3
+
+
+def test_nothing_to_read_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
+        data.load_images(tmp_path / "nowhere", PREPARE)
+    with pytest.raises(ValueError, match="holds no images; looked for .png"):
+        data.load_images(tmp_path, PREPARE)
+    (tmp_path / "bad.png").touch()
+    with pytest.raises(ValueError, match="None of 1 images can be read; the first, .*bad.png"):
+        data.load_images(tmp_path, PREPARE)

@@ -1,0 +1,220 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import make_gan
+
+from anogan_tf import networks
+from anogan_tf.detector import AnoGAN
+
+KEYS = {"score", "residual_score", "discrimination_score", "residual", "reconstruction", "z", "steps", "converged"}
+
+
+def predict(detector, pixels, **options):
+    return detector.predict(pixels, verbose=0, **options)
+
+
+def assert_same(one, other, rows=slice(None)):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name][rows], other[name], err_msg=name)
+
+
+def test_output(tiny_detector, pixels):
+    out = predict(tiny_detector, pixels)
+    assert out.keys() == KEYS
+    assert {name: value.shape[1:] for name, value in out.items()} == {
+        **dict.fromkeys(("score", "residual_score", "discrimination_score", "steps", "converged"), ()),
+        **dict.fromkeys(("residual", "reconstruction"), (16, 16, 1)),
+        "z": (4,),
+    }
+    assert all(len(value) == len(pixels) for value in out.values())
+    assert out["reconstruction"].min() >= 0.0 and out["reconstruction"].max() <= 1.0
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 40])
+def test_no_image_is_dropped(tiny_detector, pixels, count):
+    assert len(predict(tiny_detector, pixels[:count], batch_size=16)["score"]) == count
+
+
+def test_everything_is_taken_at_the_returned_z(trained_detector, boots):
+    """Score, picture, residual and z belong together: recomputed from z, in NumPy where it can be."""
+    detector, pixels = trained_detector, boots.test[-20:]
+    out = predict(detector, pixels)
+    images, made = np.asarray(detector.preparation(pixels)), np.asarray(detector.generator(out["z"]))
+    np.testing.assert_allclose(out["reconstruction"], (made + 1) / 2, atol=1e-5)
+    np.testing.assert_allclose(out["residual"], np.abs(images - made), atol=1e-5)
+    np.testing.assert_allclose(out["residual_score"], out["residual"].sum((1, 2, 3)), rtol=1e-5)
+    features = networks.feature_extractor(detector.discriminator)
+    difference = np.abs(np.asarray(features(images)) - np.asarray(features(made))).reshape(20, -1).sum(1)
+    np.testing.assert_allclose(out["discrimination_score"], difference, rtol=1e-4)
+    np.testing.assert_allclose(out["score"], 0.9 * out["residual_score"] + 0.1 * out["discrimination_score"], rtol=1e-5)
+
+
+def test_residual_is_not_signed(trained_detector, boots):
+    residual = predict(trained_detector, boots.test[:16])["residual"]
+    assert residual.min() >= 0.0 and residual.max() > 0.5
+
+
+def test_the_search_searches(trained_gan, boots):
+    """Reconstructions come nearer than the start, and boots nearer than other garments."""
+    scores = [predict(AnoGAN.from_gan(trained_gan, steps=steps), boots.test)["score"] for steps in (0, 100)]
+    assert (scores[1] < scores[0]).mean() > 0.99
+    normal, anomalous = (np.median(scores[1][boots.test_label == label]) for label in (0, 1))
+    assert anomalous > 1.8 * normal
+
+
+def test_reference_loss_scores_by_the_logits(trained_gan, boots):
+    detector = AnoGAN.from_gan(trained_gan, loss="reference", steps=20)
+    out = predict(detector, boots.test[:16])
+    logits = np.asarray(detector.discriminator(2 * out["reconstruction"] - 1))[:, 0]
+    np.testing.assert_allclose(out["discrimination_score"], np.log1p(np.exp(-logits)), rtol=1e-3)
+
+
+def test_bit_identical_alone_in_any_batch_in_any_order_again_and_reloaded(trained_detector, boots, tmp_path):
+    """500 steps with a trained generator: the last bit would grow into the third digit."""
+    pixels = boots.test[250:314]
+    together = predict(trained_detector, pixels)
+    assert (together["steps"] == 500).all()
+    order = np.random.default_rng(0).permutation(64)
+    assert_same(together, predict(trained_detector, pixels[order]), order)
+    assert_same(together, predict(trained_detector, pixels, batch_size=7))
+    assert_same(together, predict(trained_detector, pixels))
+    for row in (0, 33):
+        assert_same(together, predict(trained_detector, pixels[row : row + 1]), slice(row, row + 1))
+    trained_detector.save(tmp_path / "detector.keras")
+    assert_same(together, predict(AnoGAN.load(tmp_path / "detector.keras"), pixels))
+    assert trained_detector._search_block.experimental_get_tracing_count() == 1
+
+
+def test_nothing_leaks_from_query_to_query(tiny_detector, pixels):
+    before = tiny_detector.get_weights()
+    first = predict(tiny_detector, pixels[:20])
+    predict(tiny_detector, pixels[20:])
+    assert_same(first, predict(tiny_detector, pixels[:20]))
+    for old, new in zip(before, tiny_detector.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_one_trace_whatever_the_number_of_images(tiny_detector, pixels):
+    for count in (1, 16, 23, 40):
+        predict(tiny_detector, pixels[:count])
+    assert tiny_detector._search_block.experimental_get_tracing_count() == 1
+
+
+def test_xla_takes_the_same_way(trained_gan, boots):
+    """Equal after 5 steps; after 500 single images may end elsewhere, the median not."""
+    pixels = boots.test[270:302]
+    losses = {
+        (steps, jit): predict(AnoGAN.from_gan(trained_gan, jit_compile=jit, steps=steps, tolerance=0.0), pixels)["score"]
+        for steps in (5, 500)
+        for jit in (False, True)
+    }
+    np.testing.assert_allclose(losses[5, True], losses[5, False], rtol=1e-4)
+    np.testing.assert_allclose(np.median(losses[500, True]), np.median(losses[500, False]), rtol=5e-3)
+
+
+def test_block_none_scores_the_same_within_rounding(tiny_gan, pixels):
+    blocks, at_once = (predict(AnoGAN.from_gan(tiny_gan, steps=5, block=block), pixels)["score"] for block in (16, None))
+    np.testing.assert_allclose(blocks, at_once, rtol=1e-4)
+
+
+def test_a_copy_is_taken_of_the_gan(tiny_gan, pixels):
+    detector = AnoGAN.from_gan(tiny_gan, steps=3)
+    before = predict(detector, pixels)
+    tiny_gan.fit(pixels, verbose=0)
+    assert_same(before, predict(detector, pixels))
+
+
+def test_from_gan_takes_the_prior_and_the_preparation():
+    gan = make_gan(prior="uniform")
+    detector = AnoGAN.from_gan(gan, restarts=3)
+    assert detector.settings.prior == "uniform" and detector.preparation.image_shape == (16, 16, 1)
+    assert detector._starts.shape == (3, 4) and np.abs(detector._starts).max() <= 1.0
+
+
+def test_calibrate_and_save(tiny_detector, pixels, tmp_path):
+    assert tiny_detector.threshold is None
+    tiny_detector.calibrate(pixels[:20], false_positive_rate=0.1, verbose=0)
+    out = predict(tiny_detector, pixels)
+    assert out.keys() == KEYS | {"p_value", "is_anomaly"}
+    np.testing.assert_array_equal(out["is_anomaly"], out["score"] > tiny_detector.threshold)
+    normal = out["score"][:20]
+    np.testing.assert_allclose(out["p_value"], [(1 + (normal >= s).sum()) / 21 for s in out["score"]], rtol=1e-6)
+    tiny_detector.save(tmp_path / "detector.keras")
+    for again in (AnoGAN.load(tmp_path / "detector.keras"), keras.saving.load_model(tmp_path / "detector.keras")):
+        assert again.settings == tiny_detector.settings and again.threshold == tiny_detector.threshold
+        assert_same(out, predict(again, pixels))
+        np.testing.assert_array_equal(again.heatmap(out["residual"]), tiny_detector.heatmap(out["residual"]))
+
+
+def test_scores_do_not_depend_on_the_other_queries(tiny_detector, pixels):
+    """No scaling by what else is scored: neither minimum and maximum nor mean."""
+    tiny_detector.calibrate(pixels[:20], verbose=0)
+    alone, company = predict(tiny_detector, pixels[20:22]), predict(tiny_detector, np.concatenate([pixels[20:22], 255 - pixels]))
+    assert_same(company, alone, slice(0, 2))
+
+
+def test_changed_settings_void_the_calibration(tiny_detector, pixels):
+    tiny_detector.calibrate(pixels[:20], verbose=0)
+    tiny_detector.settings = dataclasses.replace(tiny_detector.settings, steps=4, weight=0.2)
+    with pytest.raises(ValueError, match=r"weight=0.1 \(now 0.2\), steps=3 \(now 4\).*calibrate\(\) again"):
+        predict(tiny_detector, pixels)
+    tiny_detector.calibrate(pixels[:20], verbose=0)
+    assert (predict(tiny_detector, pixels)["steps"] == 4).all()
+    tiny_detector.settings = dataclasses.replace(tiny_detector.settings, seed=1)
+    tiny_detector.calibration = None
+    assert "p_value" not in predict(tiny_detector, pixels)
+
+
+def test_a_failed_calibration_keeps_the_old_one(tiny_detector, pixels):
+    tiny_detector.calibrate(pixels[:20], verbose=0)
+    threshold = tiny_detector.threshold
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_predict_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tiny_detector.calibrate(pixels, verbose=0, callbacks=[Interrupt()])
+    assert tiny_detector.threshold == threshold
+    with pytest.raises(ValueError, match="5 normal images are too few"):
+        tiny_detector.calibrate(pixels[:5])
+    assert tiny_detector.threshold == threshold
+
+
+def test_datasets_and_single_batches(tiny_detector, pixels):
+    whole = predict(tiny_detector, pixels)
+    assert_same(whole, predict(tiny_detector, tf.data.Dataset.from_tensor_slices(pixels).batch(9)))
+    assert_same(whole, {name: np.asarray(value) for name, value in tiny_detector.predict_on_batch(pixels).items()})
+    assert_same(whole, predict(tiny_detector, np.asarray(tiny_detector.preparation.resize(pixels))))
+
+
+def test_mixed_bfloat16_keeps_latents_and_scores_whole_and_is_saved(pixels, tmp_path):
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        gan = make_gan()
+        detector = AnoGAN.from_gan(gan, steps=3)
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    out = predict(detector, pixels)
+    assert {out[name].dtype.name for name in ("score", "z", "residual", "reconstruction")} == {"float32"}
+    detector.save(tmp_path / "detector.keras")
+    again = AnoGAN.load(tmp_path / "detector.keras")
+    assert again.generator.get_layer("pixels").compute_dtype == "bfloat16"
+    assert_same(out, predict(again, pixels))
+
+
+def test_errors(tiny_detector, tiny_gan, pixels):
+    with pytest.raises(ValueError, match="x: image 1 holds NaN"):
+        predict(tiny_detector, np.array([pixels[0] / 255.0, np.nan * pixels[0]]))
+    with pytest.raises(ValueError, match="call calibrate"):
+        tiny_detector.heatmap(np.zeros((1, 16, 16, 1)))
+    with pytest.raises(ValueError, match="no layer named 'nowhere'"):
+        AnoGAN.from_gan(tiny_gan, features="nowhere")
+    with pytest.raises(ValueError, match="weight=2"):
+        AnoGAN.from_gan(tiny_gan, weight=2.0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="outside"):
+        predict(tiny_detector, tf.data.Dataset.from_tensor_slices(pixels.astype(np.float32)).batch(8))

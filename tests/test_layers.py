@@ -1,0 +1,62 @@
+"""Which module may lean on which: imports point up this table."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import anogan_tf
+
+PACKAGE = Path(anogan_tf.__file__).parent
+ROOMS_ABOVE = "the rooms above"
+MAY_IMPORT = {
+    "backend": "",
+    "saving": "",
+    "latent": "",
+    "losses": "",
+    "networks": "",
+    "preparation": "",
+    "maps": "",
+    "metrics": "",
+    "data": "",
+    "calibration": "",
+    "gan": "latent losses networks preparation saving",
+    "inversion": "latent losses",
+    "detector": "networks inversion losses maps calibration preparation saving",
+    "callbacks": "maps saving",
+    "plots": "maps metrics saving",
+    "comparisons": "losses networks gan detector preparation",
+    "workflows": ROOMS_ABOVE,
+    "demo": ROOMS_ABOVE,
+    "cli": ROOMS_ABOVE,
+    "__main__": "cli",
+}
+
+
+def imported(module):
+    """Names of the package's modules that a module imports, anywhere in its code."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            found.add("a relative import")
+        elif isinstance(node, ast.ImportFrom) and node.module == "anogan_tf":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("anogan_tf."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("anogan_tf")}
+    return found
+
+
+def test_every_module_has_its_row():
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    assert modules == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("module", MAY_IMPORT)
+def test_imports_point_upwards(module):
+    rooms = list(MAY_IMPORT)
+    above = set(rooms[: rooms.index(module)])
+    allowed = above if MAY_IMPORT[module] == ROOMS_ABOVE else set(MAY_IMPORT[module].split())
+    assert allowed <= above, "a row that points downwards"
+    assert imported(module) <= allowed

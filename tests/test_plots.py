@@ -1,0 +1,29 @@
+import numpy as np
+
+from anogan_tf import plots
+
+rng = np.random.default_rng(0)
+
+
+def test_contact_sheet_has_three_pictures_an_image_and_a_colour_bar(tmp_path):
+    pixels = rng.uniform(size=(5, 16, 16, 1))
+    figure = plots.contact_sheet(pixels, pixels, rng.uniform(size=(5, 16, 16)), [f"image {i}" for i in range(5)])
+    assert len(figure.axes) == 5 * 3 + 1
+    assert [axes.get_title(loc="left") for axes in figure.axes[:-1:3]] == [f"image {i}" for i in range(5)]
+    assert "residual" in figure.axes[-1].get_ylabel()
+    plots.save_figure(figure, tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_roc_figure_names_each_score_with_its_area():
+    labels = np.array([0, 0, 1, 1])
+    figure = plots.roc_figure(labels, {"perfect": labels, "wrong": -labels})
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert texts == ["perfect  1.000", "wrong  0.000"]
+
+
+def test_histogram_counts_every_image_and_marks_the_threshold():
+    labels, scores = np.array([0] * 30 + [1] * 20), rng.normal(size=50)
+    axes = plots.score_histogram(labels, scores, 0.5).axes[0]
+    assert sum(patch.get_height() for patch in axes.patches) == 50
+    assert axes.lines[0].get_xdata()[0] == 0.5

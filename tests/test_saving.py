@@ -1,0 +1,69 @@
+import errno
+
+import keras
+import pytest
+from conftest import make_gan
+
+from anogan_tf.detector import AnoGAN
+from anogan_tf.gan import GAN
+from anogan_tf.saving import replacing
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_the_old_file_survives_a_failed_save(tiny_gan, tmp_path, monkeypatch, failure):
+    path = tmp_path / "gan.keras"
+    tiny_gan.save(path)
+    before = path.read_bytes()
+
+    def half(model, filepath, **kwargs):
+        filepath.write_bytes(b"half a file")
+        raise failure
+
+    monkeypatch.setattr(keras.Model, "save", half)
+    with pytest.raises(type(failure)):
+        tiny_gan.save(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_replacing_keeps_the_mode_and_makes_folders(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    with replacing(path) as temporary:
+        temporary.write_text("one")
+    assert path.read_text() == "one" and path.stat().st_mode & 0o444 == 0o444
+    path.chmod(0o640)
+    with replacing(path) as temporary:
+        temporary.write_text("two")
+    assert path.read_text() == "two" and path.stat().st_mode & 0o777 == 0o640
+
+
+def test_overwrite(tiny_gan, tmp_path):
+    tiny_gan.save(tmp_path / "gan.keras")
+    with pytest.raises(FileExistsError, match="gan.keras exists; pass overwrite=True"):
+        tiny_gan.save(tmp_path / "gan.keras", overwrite=False)
+    with pytest.raises(ValueError, match="must end in .keras"):
+        tiny_gan.save(tmp_path / "gan.h5")
+
+
+def test_files_that_are_no_model_are_named(tiny_gan, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing.keras: no such model file"):
+        AnoGAN.load(tmp_path / "nothing.keras")
+    text = tmp_path / "text.keras"
+    text.write_text("hello")
+    with pytest.raises(ValueError, match="text.keras is not a .keras model file"):
+        AnoGAN.load(text)
+    with pytest.raises(ValueError, match="is not a .keras model file"):
+        AnoGAN.load(tmp_path)
+    tiny_gan.save(tmp_path / "gan.keras")
+    with pytest.raises(ValueError, match="holds a GAN, not the AnoGAN"):
+        AnoGAN.load(tmp_path / "gan.keras")
+    whole = (tmp_path / "gan.keras").read_bytes()
+    cut = tmp_path / "cut.keras"
+    cut.write_bytes(whole[:100] + b"\0" * 400 + whole[500:])
+    with pytest.raises(ValueError, match="cut.keras can't be loaded"):
+        GAN.load(cut)
+
+
+def test_keras_loads_it_by_itself(tmp_path):
+    gan = make_gan()
+    gan.save(tmp_path / "gan.keras")
+    assert isinstance(keras.saving.load_model(tmp_path / "gan.keras"), GAN)
