@@ -12,7 +12,7 @@ def require_tensorflow():
     if name != "tensorflow":
         raise ImportError(
             f"anogan_tf needs Keras on TensorFlow, but Keras is set to {name!r}. Set the environment variable "
-            "KERAS_BACKEND=tensorflow before Python starts (or \"backend\": \"tensorflow\" in ~/.keras/keras.json)."
+            'KERAS_BACKEND=tensorflow before Python starts (or "backend": "tensorflow" in ~/.keras/keras.json).'
         )
     if importlib.util.find_spec("tensorflow") is None:
         raise ImportError("anogan_tf needs TensorFlow: pip install tensorflow")

@@ -40,10 +40,10 @@ class Calibration:
         scores = np.sort(np.asarray(scores, np.float32))
         if not np.isfinite(scores).all():
             raise ValueError("Some of the calibration images have no finite score; the networks' weights may hold NaN.")
-        # Dark up to what 95% of normal pixels show; bright from what only `false_positive_rate` of normal images reach anywhere.
-        low = np.quantile(smoothed, 0.95)
-        high = np.quantile(np.max(smoothed, axis=(1, 2)), 1.0 - false_positive_rate)
-        return cls(scores, false_positive_rate, float(low), float(high), dict(settings))
+        # 0 is what 95% of normal pixels stay below, 1/2 the brightest spot of all but `false_positive_rate` of normal images.
+        low = float(np.quantile(smoothed, 0.95))
+        half = float(np.quantile(np.max(smoothed, axis=(1, 2)), 1.0 - false_positive_rate))
+        return cls(scores, false_positive_rate, low, low + 2.0 * (half - low), dict(settings))
 
     @property
     def threshold(self):

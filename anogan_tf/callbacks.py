@@ -65,7 +65,7 @@ class Advance(keras.callbacks.Callback):
 
 
 def image_grid(images, columns):
-    """Lay images `[N, H, W, C]` in [0, 1] out as one uint8 picture `[rows * H, columns * W, C]`; a last row is filled with black."""
+    """Lay images `[N, H, W, C]` in [0, 1] out as one uint8 picture `[rows * H, columns * W, C]`, filled up with black."""
     images = np.asarray(images)
     rows = -(-len(images) // columns)
     grid = np.zeros((rows * columns, *images.shape[1:]), np.uint8)

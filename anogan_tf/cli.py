@@ -3,6 +3,7 @@
 import contextlib
 import enum
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -56,26 +57,33 @@ def demo(
         searching = _given(steps=steps, weight=weight, restarts=restarts)
         numbers = run_demo(out, training=_given(epochs=epochs), searching=searching, seed=seed, progress=_progress)
         _print_numbers(numbers)
-        console.print(f"Look at {out / 'contact_sheet.png'}, {out / 'roc.png'} and {out / 'histogram.png'}; the model is {out / 'model.keras'}.")
+        console.print(f"Look at contact_sheet.png, roc.png and histogram.png in {out}; the model is {out / 'model.keras'}.")
 
 
 @app.command()
 def train(
-    images: Annotated[list[Path], typer.Argument(help="Folders or files of normal images (PNG, JPEG, BMP, TIFF, WebP, .npy, .npz).")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Folders or files of normal images (PNG, JPEG, BMP, TIFF, WebP, .npy, .npz).")
+    ],
     model: Annotated[Path, typer.Option("-o", "--out", help="The model file to write, MODEL.keras.")],
     size: Annotated[str, typer.Option(help="Side of the networks' images in pixels, or HEIGHTxWIDTH.")] = "64",
-    channels: Annotated[Optional[int], typer.Option(min=1, max=3, help="1 grey, 3 colour; by default what the images are.")] = None,
+    channels: Annotated[
+        Optional[int], typer.Option(min=1, max=3, help="1 grey, 3 colour; by default what the images are.")
+    ] = None,
     latent_dim: Annotated[Optional[int], typer.Option(min=1, help="Length of z.")] = None,
     preset: Annotated[Preset, typer.Option(help="Networks: light, or those of the paper.")] = Preset.light,
     width: Annotated[Optional[int], typer.Option(min=1, help="Filters of the finest stage.")] = None,
     prior: Annotated[Prior, typer.Option(help="What z is drawn from.")] = Prior.normal,
     epochs: Epochs = None,
     batch_size: Annotated[Optional[int], typer.Option(min=2, help="Images in a training step.")] = None,
+    learning_rate: Annotated[Optional[float], typer.Option(min=0.0, help="Of both networks' Adam.")] = None,
     label_smoothing: Annotated[float, typer.Option(min=0.0, max=0.99, help="One-sided label smoothing.")] = 0.0,
     weight: Weight = None,
     steps: Steps = None,
     restarts: Restarts = None,
-    false_positive_rate: Annotated[float, typer.Option("--fpr", help="Share of normal images that may be called anomalous.")] = 0.05,
+    false_positive_rate: Annotated[
+        float, typer.Option("--fpr", help="Share of normal images that may be called anomalous.")
+    ] = 0.05,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ):
@@ -86,7 +94,7 @@ def train(
         with _loading():
             from anogan_tf.data import count_channels
             from anogan_tf.workflows import train_files, training_state
-        training = _given(latent_dim=latent_dim, width=width, epochs=epochs, batch_size=batch_size)
+        training = _given(latent_dim=latent_dim, width=width, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
         detector, skipped = train_files(
             images,
             model,
@@ -118,7 +126,8 @@ def score(
         if detector.threshold is None:
             raise ValueError(f"{model} has no threshold; call calibrate() on it with normal images and save it again.")
         anomalous, scored, skipped = score_files(detector, images, out, _progress)
-        console.print(f"{anomalous} of {scored} images are anomalous (p <= {detector.calibration.false_positive_rate:g}). Wrote {out / 'scores.csv'}.")
+        rate = detector.calibration.false_positive_rate
+        console.print(f"{anomalous} of {scored} images are anomalous (p <= {rate:g}). Wrote {out / 'scores.csv'}.")
         _end_with_skipped(skipped)
 
 
@@ -145,13 +154,34 @@ def _plain(error):
 
 @contextlib.contextmanager
 def _loading():
-    """TensorFlow takes seconds to import and greets with warnings that nobody can act on."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    """Around the imports that load TensorFlow: seconds of waiting, and greetings on stderr that no setting keeps quiet."""
     from anogan_tf.backend import require_tensorflow
 
     require_tensorflow()
-    with console.status("Loading TensorFlow"):
+    console.print("Loading TensorFlow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _held_back_stderr():
+        import tensorflow as tf
+
+        tf.config.list_logical_devices()  # it greets once more when it looks for devices
         yield
+
+
+@contextlib.contextmanager
+def _held_back_stderr():
+    """Keep what is written to stderr, by C++ too, and show it only if something fails."""
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held_back.seek(0)
+            os.write(stderr, held_back.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 @contextlib.contextmanager
@@ -206,5 +236,3 @@ def _end_with_skipped(skipped):
         for picture in skipped:
             console.print(f"  {picture.name}: {picture.reason}", highlight=False, markup=False)
         raise typer.Exit(SOME_SKIPPED)
-
-

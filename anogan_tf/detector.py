@@ -180,8 +180,8 @@ class AnoGAN(OneFileModel):
     def heatmap(self, residual):
         """Smoothed residuals on the scale of normal images.
 
-        0: no more than 95% of the pixels of held-out normals show. 1: what only `false_positive_rate` of the held-out
-        normals reach anywhere.
+        0: no more than 95% of the pixels of held-out normals show. 1/2: what only `false_positive_rate` of the held-out
+        normals reach anywhere. 1: twice as far above.
 
         Args:
             residual: `[N, H, W, C]`, from `predict`.
@@ -205,7 +205,9 @@ class AnoGAN(OneFileModel):
             if jit_compile == "auto":
                 jit_compile = bool(tf.config.list_logical_devices("GPU"))
             latent_dim = self._starts.shape[-1]
-            self._search_block = compile_block(self.generator, self._critic(), self.image_shape, latent_dim, self.settings, jit_compile)
+            self._search_block = compile_block(
+                self.generator, self._critic(), self.image_shape, latent_dim, self.settings, jit_compile
+            )
         return self._search_block
 
     def _check_calibrated_settings(self):

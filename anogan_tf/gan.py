@@ -9,14 +9,13 @@ from anogan_tf.preparation import Preparation, check_pixels, require_valid, to_p
 from anogan_tf.saving import OneFileModel
 
 BATCH_SIZE = 16
-EPOCHS = 50
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
 class GAN(OneFileModel):
     """DCGAN (Radford et al. 2016): a generator and a discriminator that learn what normal images look like.
 
-    >>> gan = GAN(image_shape=(28, 28, 1), latent_dim=16)
+    >>> gan = GAN(image_shape=(28, 28, 1), latent_dim=32)
     >>> gan.compile()
     >>> gan.fit(normals, epochs=50)
 
@@ -90,7 +89,9 @@ class GAN(OneFileModel):
         # Built now, because a `.keras` file restores only optimisers that are.
         self.optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
-        self._trackers = [keras.metrics.Mean(name=name) for name in ("discriminator_loss", "generator_loss", "real_score", "fake_score")]
+        self._trackers = [
+            keras.metrics.Mean(name=name) for name in ("discriminator_loss", "generator_loss", "real_score", "fake_score")
+        ]
 
     @property
     def metrics(self):
@@ -130,7 +131,9 @@ class GAN(OneFileModel):
             batch_size = min(batch_size, len(pixels))
             steps_per_epoch = steps_per_epoch or len(pixels) // batch_size
             x = self._shuffled_batches(pixels, batch_size, steps_per_epoch)
-        return super().fit(x, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch, shuffle=False, **kwargs)
+        return super().fit(
+            x, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch, shuffle=False, **kwargs
+        )
 
     def _shuffled_batches(self, pixels, batch_size, steps_per_epoch):
         """Endless batches whose order depends on (seed, epoch) alone, from the epoch that the step count stands at."""
@@ -224,6 +227,6 @@ class GAN(OneFileModel):
 _PARTS = ("generator", "discriminator", "preparation")
 
 
-def dcgan_adam():
-    """Adam with DCGAN's settings: learning rate 2e-4, beta_1 0.5."""
-    return keras.optimizers.Adam(2e-4, beta_1=0.5)
+def dcgan_adam(learning_rate=2e-4):
+    """Adam with DCGAN's settings."""
+    return keras.optimizers.Adam(learning_rate, beta_1=0.5)

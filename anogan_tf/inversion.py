@@ -39,7 +39,7 @@ class SearchSettings:
 
     weight: float = 0.1
     steps: int = 500
-    learning_rate: float = 0.05
+    learning_rate: float = 0.1
     restarts: int = 1
     loss: str = "feature_matching"
     keep: str = "best"
@@ -154,27 +154,18 @@ def _map_blocks(search_block, images, starts, block):
         return tf.reshape(padded, (blocks, block, *rows.shape[1:]))
 
     active = to_blocks(tf.fill((count,), True))
-    single = tf.nest.map_structure(lambda tensor: tensor.dtype, _result_signature(images, starts))
+    signature = (SearchResult(*[tf.float32] * 5, tf.int32, tf.bool), tf.float32)
     # One block after another: two at once would share the cores and double the memory.
     stacked = tf.map_fn(
-        lambda rows: search_block(*rows), (to_blocks(images), to_blocks(starts), active), fn_output_signature=single, parallel_iterations=1
-    )
+        lambda rows: search_block(*rows), (to_blocks(images), to_blocks(starts), active),
+        fn_output_signature=signature, parallel_iterations=1,
+    )  # fmt: skip
     return tf.nest.map_structure(lambda rows: tf.reshape(rows, (-1, *rows.shape[2:]))[:count], stacked)
 
 
-def _result_signature(images, starts):
-    scores = tf.TensorSpec((None,), tf.float32)
-    result = SearchResult(
-        z=starts, reconstruction=images, loss=scores, residual_loss=scores, discrimination_loss=scores,
-        steps=tf.TensorSpec((None,), tf.int32), converged=tf.TensorSpec((None,), tf.bool),
-    )  # fmt: skip
-    return result, scores
-
-
 class _State(NamedTuple):
-    """What travels through the loop; every field but `step` has one row per image."""
+    """What travels through the loop, a row for each image."""
 
-    step: tf.Tensor
     z: tf.Tensor
     first_moment: tf.Tensor
     second_moment: tf.Tensor
@@ -199,6 +190,8 @@ def search_rows(generator, critic, images, starts, active, settings):
         `(SearchResult, objective)`; objective `[B]` is the loss with the prior term, by which restarts are compared.
     """
     terms = _loss_terms(generator, critic, images, settings)
+    if settings.constraint == "project":
+        starts = latent.project(settings.prior, starts)
 
     def body(state):
         # Networks stay as they are: only z is watched, so no gradient of a weight is ever computed.
@@ -244,7 +237,7 @@ def _initial_state(starts, active):
     zeros, infinite = tf.zeros_like(starts), tf.fill(tf.shape(active), float("inf"))
     none = tf.zeros_like(active, tf.int32)
     return _State(
-        step=tf.constant(0), z=starts, first_moment=zeros, second_moment=zeros, taken=none, active=active,
+        z=starts, first_moment=zeros, second_moment=zeros, taken=none, active=active,
         kept_z=starts, kept=infinite, mark=infinite, waited=none,
     )  # fmt: skip
 
@@ -269,7 +262,6 @@ def _advance(state, objective, gradient, settings):
         return tf.where(going[:, tf.newaxis], new, old)
 
     return _State(
-        step=state.step + 1,
         z=if_going(z, state.z),
         first_moment=if_going(first, state.first_moment),
         second_moment=if_going(second, state.second_moment),

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 SMOOTHING = 1.0  # pixels, standard deviation
-COLOURS = "inferno"
+COLOURS = "turbo"  # its hot end shows on black and on white alike
 
 
 def residual_image(images, reconstructions):

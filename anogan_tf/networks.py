@@ -9,7 +9,7 @@ import dataclasses
 import keras
 from keras import layers
 
-LATENT_DIM = 16
+LATENT_DIM = 32
 FEATURES = "features"  # the discriminator's intermediate layer, f in the paper
 
 

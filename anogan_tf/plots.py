@@ -25,9 +25,10 @@ def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
         A matplotlib figure.
     """
     rows = -(-len(pixels) // columns)
-    figure = _figure(2.7 * columns + 0.6, 1.25 * rows + 0.5)
-    outer = figure.add_gridspec(1, 2, width_ratios=(30 * columns, 2), wspace=0.03, left=0.01, right=0.93, top=0.93, bottom=0.02)
-    cells = outer[0].subgridspec(rows, columns, wspace=0.08, hspace=0.35)
+    height = 1.05 * rows + 0.4
+    figure = _figure(2.7 * columns + 0.7, height)
+    outer = figure.add_gridspec(1, 2, width_ratios=(30 * columns, 2), wspace=0.03, left=0.01, right=0.92, top=1.0 - 0.4 / height, bottom=0.01)
+    cells = outer[0].subgridspec(rows, columns, wspace=0.08, hspace=0.22)
     for index, title in enumerate(titles):
         triple = cells[index // columns, index % columns].subgridspec(1, 3, wspace=0.03)
         pictures = (pixels[index], reconstructions[index], maps.overlay(pixels[index], heat[index]))
@@ -38,7 +39,7 @@ def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
             if position == 0:
                 axes.set_title(title, fontsize=7, loc="left", pad=2)
     _heat_bar(figure, figure.add_subplot(outer[1]))
-    figure.suptitle("query, reconstruction, residual", fontsize=8, y=0.99)
+    figure.suptitle("query, reconstruction, residual over the query", fontsize=9, y=1.0, va="top")
     return figure
 
 
@@ -82,5 +83,5 @@ def _heat_bar(figure, axes):
     from matplotlib.cm import ScalarMappable
 
     bar = figure.colorbar(ScalarMappable(cmap=maps.colours()), cax=axes)
-    bar.set_label("residual: 0 as 95% of normal pixels, 1 brighter than nearly every normal image", fontsize=7)
+    bar.set_label("residual on the scale of normal images\n0 most pixels, 0.5 brightest spots, 1 twice that", fontsize=7)
     bar.ax.tick_params(labelsize=7)

@@ -31,7 +31,7 @@ class Preparation(keras.layers.Layer):
         return self.resize(pixels) * 2.0 - 1.0
 
     def resize(self, pixels):
-        """Pixels at the network's size and channels, float32 `[N, H, W, C]` in [0, 1]. Doing it twice changes nothing."""
+        """Pixels at the network's size and channels: float32 `[N, H, W, C]` in [0, 1]. Idempotent."""
         pixels = tf.convert_to_tensor(pixels)
         if pixels.shape.rank == 3:
             pixels = pixels[..., tf.newaxis]
@@ -46,7 +46,7 @@ class Preparation(keras.layers.Layer):
         return tf.ensure_shape(pixels, (None, *self.image_shape))
 
     def read(self, pixels):
-        """One image `[h, w]` or `[h, w, c]` of any size to NumPy float32 `[H, W, C]` in [0, 1]; ValueError if it can't be used."""
+        """One image `[h, w]` or `[h, w, c]` of any size to NumPy float32 `[H, W, C]` in [0, 1]; ValueError if unusable."""
         return np.asarray(self.resize(check_pixels(np.asarray(pixels)[np.newaxis], "image")))[0]
 
     def _convert_channels(self, pixels):

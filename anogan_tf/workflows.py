@@ -14,11 +14,13 @@ from anogan_tf.calibration import FALSE_POSITIVE_RATE, check_count
 from anogan_tf.callbacks import Advance, SampleGrid
 from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
 from anogan_tf.detector import AnoGAN
-from anogan_tf.gan import BATCH_SIZE, EPOCHS, GAN
+from anogan_tf.gan import BATCH_SIZE, GAN, dcgan_adam
 from anogan_tf.networks import check_image_shape
 from anogan_tf.preparation import Preparation
 from anogan_tf.saving import replacing
 
+# Twice DCGAN's rate: with batches of 16 it learned more in the same time (AUROC .978 against .973 on the built-in set).
+EPOCHS, LEARNING_RATE = 50, 4e-4
 HELD_OUT_SHARE, LEAST_HELD_OUT, LEAST_TRAINED = 0.1, 50, 50
 DISPLAY_SIDE = 512  # pixels; overlays are no larger
 SCORE_COLUMNS = ("score", "residual_score", "discrimination_score", "p_value")
@@ -49,7 +51,18 @@ def split_normals(count, seed=0):
     return Split(np.sort(order[held_out:]), np.sort(order[:held_out]))
 
 
-def train_gan(pixels, state, image_shape, *, epochs=EPOCHS, batch_size=BATCH_SIZE, label_smoothing=0.0, progress=silent, **options):
+def train_gan(
+    pixels,
+    state,
+    image_shape,
+    *,
+    epochs=EPOCHS,
+    batch_size=BATCH_SIZE,
+    learning_rate=LEARNING_RATE,
+    label_smoothing=0.0,
+    progress=silent,
+    **options,
+):
     """Train a GAN on normal pixels and keep its training state in a folder.
 
     Args:
@@ -57,6 +70,7 @@ def train_gan(pixels, state, image_shape, *, epochs=EPOCHS, batch_size=BATCH_SIZ
         state: folder for `gan.keras` (networks and optimisers), `log.csv` and `samples/`.
         image_shape, **options: as for `GAN`.
         epochs, batch_size: as for `GAN.fit`.
+        learning_rate: of both networks' Adam.
         label_smoothing: as for `GAN.compile`.
         progress: makes a progress display, see `silent`.
 
@@ -66,7 +80,7 @@ def train_gan(pixels, state, image_shape, *, epochs=EPOCHS, batch_size=BATCH_SIZ
     state = Path(state)
     state.mkdir(parents=True, exist_ok=True)
     gan = GAN(image_shape, **options)
-    gan.compile(label_smoothing=label_smoothing)
+    gan.compile(dcgan_adam(learning_rate), dcgan_adam(learning_rate), label_smoothing=label_smoothing)
     with progress("Training", epochs * max(1, len(pixels) // batch_size)) as advance:
         callbacks = [
             keras.callbacks.CSVLogger(state / "log.csv"),
@@ -86,7 +100,9 @@ def calibrate_detector(gan, held_out, *, false_positive_rate=FALSE_POSITIVE_RATE
     return detector
 
 
-def train_files(paths, model, image_shape, *, seed=0, false_positive_rate=FALSE_POSITIVE_RATE, training, searching, progress=silent):
+def train_files(
+    paths, model, image_shape, *, seed=0, false_positive_rate=FALSE_POSITIVE_RATE, training, searching, progress=silent
+):
     """Train and calibrate a detector on files of normal images; write `MODEL.keras`, and its training state to `MODEL.train/`.
 
     Args:

@@ -86,7 +86,7 @@ def test_real_and_generated_images_pass_apart_and_in_training_mode(pixels):
     gan = GAN(generator=networks.build_generator((16, 16, 1), 4, width=4), discriminator=discriminator)
     gan.compile()
     seen.clear()
-    before = [np.array(v) for v in gan.non_trainable_variables]
+    before = [v.numpy() for v in gan.non_trainable_variables]
     gan.fit(pixels, batch_size=8, verbose=0)
     # real and generated for the discriminator's step, generated for the generator's; never both in one pass
     assert len(seen) % 3 == 0 and set(seen) <= {(8, True), (None, True)}
@@ -123,7 +123,7 @@ def test_it_learns(trained_gan, boots):
 
 def test_generate_is_deterministic_and_in_range(tiny_gan):
     one, other = tiny_gan.generate(5), tiny_gan.generate(5)
-    assert one.shape == (5, 16, 16, 1) and 0.0 <= one.min() and one.max() <= 1.0
+    assert one.shape == (5, 16, 16, 1) and one.min() >= 0.0 and one.max() <= 1.0
     np.testing.assert_array_equal(one, other)
     assert not np.array_equal(one, tiny_gan.generate(5, seed=1))
 
