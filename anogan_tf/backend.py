@@ -1,4 +1,4 @@
-"""The check that Keras runs on TensorFlow, made before anything of the package is used."""
+"""Keras, once it is certain that it runs on TensorFlow: every module of the package takes it from here."""
 
 import importlib.util
 import json
@@ -30,3 +30,7 @@ def keras_backend():
         return json.loads((home / "keras.json").read_text()).get("backend", "tensorflow")
     except (OSError, ValueError):
         return "tensorflow"
+
+
+require_tensorflow()
+import keras  # noqa: E402, F401

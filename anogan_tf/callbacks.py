@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import keras
 import numpy as np
 from PIL import Image
 
+from anogan_tf.backend import keras
 from anogan_tf.saving import replacing
 
 

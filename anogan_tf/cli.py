@@ -155,9 +155,6 @@ def _plain(error):
 @contextlib.contextmanager
 def _loading():
     """Around the imports that load TensorFlow: seconds of waiting, and greetings on stderr that no setting keeps quiet."""
-    from anogan_tf.backend import require_tensorflow
-
-    require_tensorflow()
     console.print("Loading TensorFlow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _held_back_stderr():

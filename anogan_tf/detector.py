@@ -2,11 +2,11 @@
 
 import dataclasses
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from anogan_tf import maps, networks
+from anogan_tf.backend import keras
 from anogan_tf.calibration import FALSE_POSITIVE_RATE, Calibration, check_count
 from anogan_tf.inversion import SearchSettings, compile_block, draw_starts, search
 from anogan_tf.preparation import Preparation, check_pixels, require_valid, to_pixels
@@ -53,7 +53,6 @@ class AnoGAN(OneFileModel):
         self.search_jit_compile = jit_compile
         # Keras would hand `predict` as a whole to XLA, which compiles anew for each number of images.
         self.jit_compile = False
-        self.trainable = False
         self._calibration = None
         self._settings = self._starts = self._search_block = None
         self.settings = SearchSettings(**settings)

@@ -1,10 +1,10 @@
 """The generative adversarial network, trained by Keras's `fit` on normal images only."""
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from anogan_tf import latent, losses, networks
+from anogan_tf.backend import keras
 from anogan_tf.preparation import Preparation, check_pixels, require_valid, to_pixels
 from anogan_tf.saving import OneFileModel
 
@@ -124,7 +124,7 @@ class GAN(OneFileModel):
         Raises:
             ValueError: for pixels that can't be used, naming the remedy.
         """
-        if not getattr(self, "compiled", False):
+        if not self.compiled:
             raise ValueError("Call compile() before fit(): `gan.compile()` sets DCGAN's defaults.")
         if not isinstance(x, tf.data.Dataset):
             pixels = check_pixels(x, "x")
@@ -212,6 +212,8 @@ class GAN(OneFileModel):
         return cls(**{**config, **parts})
 
     def get_compile_config(self):
+        if not self.compiled:
+            return None
         return {
             "generator_optimizer": keras.saving.serialize_keras_object(self.optimizer),
             "discriminator_optimizer": keras.saving.serialize_keras_object(self.discriminator_optimizer),

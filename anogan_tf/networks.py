@@ -6,8 +6,9 @@ stages follows from the image's size: the side is halved until it is at most `co
 
 import dataclasses
 
-import keras
-from keras import layers
+from anogan_tf.backend import keras
+
+layers = keras.layers
 
 LATENT_DIM = 32
 FEATURES = "features"  # the discriminator's intermediate layer, f in the paper

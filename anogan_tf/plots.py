@@ -27,7 +27,9 @@ def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
     rows = -(-len(pixels) // columns)
     height = 1.05 * rows + 0.4
     figure = _figure(2.7 * columns + 0.7, height)
-    outer = figure.add_gridspec(1, 2, width_ratios=(30 * columns, 2), wspace=0.03, left=0.01, right=0.92, top=1.0 - 0.4 / height, bottom=0.01)
+    outer = figure.add_gridspec(
+        1, 2, width_ratios=(30 * columns, 2), wspace=0.03, left=0.01, right=0.92, top=1.0 - 0.4 / height, bottom=0.01
+    )
     cells = outer[0].subgridspec(rows, columns, wspace=0.08, hspace=0.22)
     for index, title in enumerate(titles):
         triple = cells[index // columns, index % columns].subgridspec(1, 3, wspace=0.03)

@@ -1,8 +1,9 @@
 """From pixels of any size to network input, the same TensorFlow ops in `fit`, `predict` and an exported graph."""
 
-import keras
 import numpy as np
 import tensorflow as tf
+
+from anogan_tf.backend import keras
 
 SMALLEST_SIDE = 4
 # The dtype says the range: the largest value of each dtype that pixels may have.

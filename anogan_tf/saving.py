@@ -6,7 +6,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import keras
+from anogan_tf.backend import keras
 
 
 @contextlib.contextmanager

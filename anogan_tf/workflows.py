@@ -5,11 +5,11 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-import keras
 import numpy as np
 from PIL import Image
 
 from anogan_tf import data, maps
+from anogan_tf.backend import keras
 from anogan_tf.calibration import FALSE_POSITIVE_RATE, check_count
 from anogan_tf.callbacks import Advance, SampleGrid
 from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
@@ -78,6 +78,7 @@ def train_gan(
         The trained `GAN`.
     """
     state = Path(state)
+    _remove(state / "samples", "epoch-*.png")
     state.mkdir(parents=True, exist_ok=True)
     gan = GAN(image_shape, **options)
     gan.compile(dcgan_adam(learning_rate), dcgan_adam(learning_rate), label_smoothing=label_smoothing)
@@ -153,6 +154,8 @@ def score_files(detector, paths, out, progress=silent):
         `(anomalous, scored, skipped)`: two counts and the list of `Picture`s that couldn't be read.
     """
     out = Path(out)
+    _remove(out, "skipped.csv")
+    _remove(out / "heatmaps", "[0-9]*-*.png")
     (out / "heatmaps").mkdir(parents=True, exist_ok=True)
     skipped, scored, anomalous = [], 0, 0
     with open(out / "scores.csv", "w", newline="") as file, progress("Scoring", data.count_pictures(paths)) as advance:
@@ -198,6 +201,12 @@ def _score_batch(detector, batch, first, out):
         label = "anomaly" if results["is_anomaly"][row] else "normal"
         scores = (f"{results[column][row]:.6g}" for column in SCORE_COLUMNS)
         yield (name, *scores, label, results["steps"][row], bool(results["converged"][row]), str(heatmap))
+
+
+def _remove(folder, pattern):
+    """Remove what an earlier run left, so that it isn't taken for this one's."""
+    for file in folder.glob(pattern):
+        file.unlink()
 
 
 def _for_display(pixels):

@@ -128,6 +128,13 @@ def test_a_copy_is_taken_of_the_gan(tiny_gan, pixels):
     assert_same(before, predict(detector, pixels))
 
 
+def test_networks_handed_over_directly_stay_trainable(tiny_gan, pixels):
+    AnoGAN(tiny_gan.generator, tiny_gan.discriminator, steps=1)
+    before = tiny_gan.generator.get_weights()[0]
+    tiny_gan.fit(pixels, verbose=0)
+    assert not np.array_equal(before, tiny_gan.generator.get_weights()[0])
+
+
 def test_from_gan_takes_the_prior_and_the_preparation():
     gan = make_gan(prior="uniform")
     detector = AnoGAN.from_gan(gan, restarts=3)

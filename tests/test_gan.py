@@ -163,6 +163,12 @@ def test_keras_callbacks_and_tensorboard(pixels, tiny_gan, tmp_path):
     assert_same(all_state(GAN.load(tmp_path / "at-2.keras")), all_state(tiny_gan))
 
 
+def test_a_gan_that_was_never_compiled_is_saved_too(tmp_path):
+    gan = GAN((16, 16, 1), 4, width=4)
+    gan.save(tmp_path / "gan.keras")
+    np.testing.assert_array_equal(GAN.load(tmp_path / "gan.keras").generate(2), gan.generate(2))
+
+
 def test_errors_name_the_remedy(pixels, tiny_gan):
     with pytest.raises(ValueError, match="Call compile"):
         GAN((16, 16, 1), 4, width=4).fit(pixels)

@@ -27,9 +27,10 @@ def test_importing_costs_nothing(module):
     assert result.stdout.strip() == "[]", result.stderr
 
 
+@pytest.mark.parametrize("use", ["import anogan_tf; anogan_tf.GAN", "from anogan_tf.preparation import Preparation"])
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_another_backend_says_what_to_set(backend):
-    result = python("import anogan_tf; anogan_tf.GAN", KERAS_BACKEND=backend)
+def test_another_backend_says_what_to_set(backend, use):
+    result = python(use, KERAS_BACKEND=backend)
     assert f"Keras is set to '{backend}'" in result.stderr and "KERAS_BACKEND=tensorflow" in result.stderr
 
 

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from anogan_tf import workflows
+from anogan_tf.workflows import split_normals
+
+
+@pytest.mark.parametrize("count, held_out", [(100, 50), (400, 50), (1000, 100), (2000, 200)])
+def test_a_tenth_at_least_fifty_is_held_out_and_not_trained_on(count, held_out):
+    split = split_normals(count)
+    assert len(split.held_out) == held_out
+    assert sorted([*split.trained, *split.held_out]) == list(range(count))
+
+
+def test_the_split_depends_on_the_seed_alone():
+    assert np.array_equal(split_normals(200, 1).held_out, split_normals(200, 1).held_out)
+    assert not np.array_equal(split_normals(200, 1).held_out, split_normals(200, 2).held_out)
+
+
+def test_too_few_to_split():
+    with pytest.raises(ValueError, match="99 normal images are too few.*100 are needed"):
+        split_normals(99)
+
+
+@pytest.mark.parametrize(
+    "pixels, expected",
+    [
+        (np.full((8, 6, 1), 200, np.uint8), 200),
+        (np.full((8, 6, 1), 65535, np.uint16), 255),
+        (np.full((8, 6, 3), 0.5, np.float32), 128),
+    ],
+)
+def test_display_is_uint8_of_any_kind_of_pixels(pixels, expected):
+    display = workflows._for_display(pixels)
+    assert display.shape == pixels.shape and display.dtype == np.uint8 and (display == expected).all()
+
+
+def test_scoring_again_leaves_nothing_of_the_run_before(tiny_detector, pixels, tmp_path):
+    tiny_detector.calibrate(pixels[:20], verbose=0)
+    queries = tmp_path / "queries"
+    queries.mkdir()
+    for index in range(3):
+        Image.fromarray(pixels[index, ..., 0]).save(queries / f"{index}.png")
+    (queries / "broken.png").touch()
+    assert [
+        len(part) if isinstance(part, list) else part for part in workflows.score_files(tiny_detector, queries, tmp_path)[1:]
+    ] == [3, 1]
+    mine = tmp_path / "heatmaps" / "mine.png"
+    mine.touch()
+    (queries / "broken.png").unlink()
+    (queries / "2.png").unlink()
+    workflows.score_files(tiny_detector, queries, tmp_path)
+    assert not (tmp_path / "skipped.csv").exists()
+    assert {path.name for path in (tmp_path / "heatmaps").iterdir()} == {"000000-0.png", "000001-1.png", "mine.png"}
