@@ -1,6 +1,5 @@
 """Keras, once it is certain that it runs on TensorFlow: every module of the package takes it from here."""
 
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -14,8 +13,6 @@ def require_tensorflow():
             f"anogan_tf needs Keras on TensorFlow, but Keras is set to {name!r}. Set the environment variable "
             'KERAS_BACKEND=tensorflow before Python starts (or "backend": "tensorflow" in ~/.keras/keras.json).'
         )
-    if importlib.util.find_spec("tensorflow") is None:
-        raise ImportError("anogan_tf needs TensorFlow: pip install tensorflow")
 
 
 def keras_backend():
@@ -23,8 +20,8 @@ def keras_backend():
 
     Keras itself is not asked: importing it fails where the backend it is set to isn't installed.
     """
-    if "KERAS_BACKEND" in os.environ:
-        return os.environ["KERAS_BACKEND"] or "tensorflow"
+    if os.environ.get("KERAS_BACKEND"):
+        return os.environ["KERAS_BACKEND"]
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     try:
         return json.loads((home / "keras.json").read_text()).get("backend", "tensorflow")

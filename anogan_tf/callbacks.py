@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
 from anogan_tf.backend import keras
@@ -42,8 +43,6 @@ class SampleGrid(keras.callbacks.Callback):
             self._writer = None
 
     def _log(self, grid, epoch):
-        import tensorflow as tf
-
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(Path(self.log_dir) / "samples"))
         with self._writer.as_default():

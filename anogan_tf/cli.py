@@ -31,6 +31,25 @@ class Prior(str, enum.Enum):
     uniform = "uniform"
 
 
+def _parse_size(size):
+    sides = size.lower().split("x")
+    if len(sides) > 2 or not all(side.isdigit() for side in sides):
+        raise typer.BadParameter(f"{size}: give one side in pixels, such as 64, or HEIGHTxWIDTH, such as 64x96.")
+    return int(sides[0]), int(sides[-1])
+
+
+def _one_or_three(channels):
+    if channels not in (None, 1, 3):
+        raise typer.BadParameter("images have 1 channel (grey) or 3 (colour).")
+    return channels
+
+
+def _in_between(rate):
+    if not 0.0 < rate < 1.0:
+        raise typer.BadParameter("a rate lies between 0 and 1.")
+    return rate
+
+
 Epochs = Annotated[Optional[int], typer.Option(min=1, help="Passes over the training images.")]
 Steps = Annotated[Optional[int], typer.Option(min=0, help="Gamma: the most gradient steps of the search an image gets.")]
 Weight = Annotated[Optional[float], typer.Option(min=0.0, max=1.0, help="Lambda: weight of the discrimination loss.")]
@@ -66,9 +85,11 @@ def train(
         list[Path], typer.Argument(help="Folders or files of normal images (PNG, JPEG, BMP, TIFF, WebP, .npy, .npz).")
     ],
     model: Annotated[Path, typer.Option("-o", "--out", help="The model file to write, MODEL.keras.")],
-    size: Annotated[str, typer.Option(help="Side of the networks' images in pixels, or HEIGHTxWIDTH.")] = "64",
+    size: Annotated[
+        tuple, typer.Option(parser=_parse_size, metavar="SIDE", help="Of the networks' images in pixels, or HEIGHTxWIDTH.")
+    ] = "64",
     channels: Annotated[
-        Optional[int], typer.Option(min=1, max=3, help="1 grey, 3 colour; by default what the images are.")
+        Optional[int], typer.Option(callback=_one_or_three, help="1 grey, 3 colour; by default what the images are.")
     ] = None,
     latent_dim: Annotated[Optional[int], typer.Option(min=1, help="Length of z.")] = None,
     preset: Annotated[Preset, typer.Option(help="Networks: light, or those of the paper.")] = Preset.light,
@@ -76,13 +97,12 @@ def train(
     prior: Annotated[Prior, typer.Option(help="What z is drawn from.")] = Prior.normal,
     epochs: Epochs = None,
     batch_size: Annotated[Optional[int], typer.Option(min=2, help="Images in a training step.")] = None,
-    learning_rate: Annotated[Optional[float], typer.Option(min=0.0, help="Of both networks' Adam.")] = None,
     label_smoothing: Annotated[float, typer.Option(min=0.0, max=0.99, help="One-sided label smoothing.")] = 0.0,
     weight: Weight = None,
     steps: Steps = None,
     restarts: Restarts = None,
     false_positive_rate: Annotated[
-        float, typer.Option("--fpr", help="Share of normal images that may be called anomalous.")
+        float, typer.Option("--fpr", callback=_in_between, help="Share of normal images that may be called anomalous.")
     ] = 0.05,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -90,15 +110,14 @@ def train(
     """Train a detector on normal images and calibrate it on a tenth of them (at least 50) held out."""
     with _errors():
         _check_model_name(model, overwrite)
-        height, image_width = _parse_size(size)
         with _loading():
             from anogan_tf.data import count_channels
             from anogan_tf.workflows import train_files, training_state
-        training = _given(latent_dim=latent_dim, width=width, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+        training = _given(latent_dim=latent_dim, width=width, epochs=epochs, batch_size=batch_size)
         detector, skipped = train_files(
             images,
             model,
-            (height, image_width, channels or count_channels(images)),
+            (*size, channels or count_channels(images)),
             seed=seed,
             false_positive_rate=false_positive_rate,
             training={"preset": preset.value, "prior": prior.value, "label_smoothing": label_smoothing, **training},
@@ -148,7 +167,7 @@ def _plain(error):
     from rich.markup import escape
 
     if isinstance(error, OSError) and error.strerror:
-        return escape(f"{error.filename or ''}: {error.strerror}")
+        return escape(": ".join(str(part) for part in (error.filename, error.strerror) if part))
     return escape(str(error))
 
 
@@ -197,13 +216,6 @@ def _given(**options):
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _parse_size(size):
-    sides = size.lower().split("x")
-    if len(sides) > 2 or not all(side.isdigit() for side in sides):
-        raise ValueError(f"--size {size}: give one side in pixels, such as 64, or HEIGHTxWIDTH, such as 64x96.")
-    return int(sides[0]), int(sides[-1])
-
-
 def _check_folder(folder, overwrite):
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; choose another folder with -o.")
@@ -214,8 +226,9 @@ def _check_folder(folder, overwrite):
 def _check_model_name(model, overwrite):
     if model.suffix != ".keras":
         raise ValueError(f"{model}: a model file's name must end in .keras.")
-    if model.exists() and not overwrite:
-        raise ValueError(f"{model} exists; choose another name with -o, or pass --overwrite.")
+    for path in (model, model.with_suffix(".train")):
+        if path.exists() and not overwrite:
+            raise ValueError(f"{path} exists; choose another name with -o, or pass --overwrite.")
 
 
 def _print_numbers(numbers):

@@ -113,12 +113,12 @@ def iterate_pictures(paths):
 
 
 def count_pictures(paths):
-    """How many `Picture`s `iterate_pictures` will yield, without reading pixels."""
+    """How many `Picture`s `iterate_pictures` will yield. Of image files only the names are looked at; `.npz` files are read."""
     return sum(_count_arrays(file) if file.suffix.lower() in ARRAY_SUFFIXES else 1 for file in find_files(paths))
 
 
 def count_channels(paths):
-    """3 where any image below `paths` is in colour, else 1; reads the files' heads alone."""
+    """3 where any image below `paths` is in colour, else 1. Of image files only the heads are read."""
     return 3 if any(_is_colour(file) for file in find_files(paths)) else 1
 
 
@@ -195,6 +195,8 @@ def _array_pictures(file):
     except Exception as error:  # NumPy raises many kinds for a damaged file
         yield Picture(str(file), None, f"not a readable array ({error or type(error).__name__})")
         return
+    if not len(images):
+        yield Picture(str(file), None, "holds no images")
     for index, pixels in enumerate(images):
         yield Picture(f"{file}[{index}]", pixels)
 
@@ -202,7 +204,7 @@ def _array_pictures(file):
 def _read_array(file):
     """Images `[N, h, w, c]` of a `.npy` or `.npz` file; pickled objects are refused."""
     if file.suffix.lower() == ".npy":
-        images = np.load(file, allow_pickle=False)
+        images = np.load(file, allow_pickle=False, mmap_mode="r")  # read where it is looked at
     else:
         with np.load(file, allow_pickle=False) as arrays:
             images = arrays[_array_name(arrays.files)]
@@ -220,6 +222,6 @@ def _array_name(names):
 
 def _count_arrays(file):
     try:
-        return len(_read_array(file))
+        return len(_read_array(file)) or 1
     except Exception:  # reading it says why
         return 1

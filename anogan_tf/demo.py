@@ -3,16 +3,17 @@
 import csv
 import json
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
-from anogan_tf import comparisons, data, metrics, plots
+from anogan_tf import __version__, comparisons, data, metrics, plots
+from anogan_tf.backend import keras
 from anogan_tf.callbacks import Advance
 from anogan_tf.detector import BATCH_SIZE
-from anogan_tf.saving import replacing
-from anogan_tf.workflows import SCORE_COLUMNS, calibrate_detector, silent, split_normals, train_gan, training_state
+from anogan_tf.saving import replacing, replacing_folder
+from anogan_tf.workflows import SCORE_COLUMNS, calibrate_detector, score_columns, silent, split_normals, train_gan, training_state
 
 STEPS = 100  # of the search: 200 and 500 take longer and tell boots from other things no better
 SHOWN = 12  # images of each kind on the contact sheet
@@ -38,14 +39,8 @@ def run_demo(out, *, training=None, searching=None, seed=0, progress=silent):
     split = split_normals(len(images.train), seed)
     started = time.perf_counter()
     image_shape = (*images.train.shape[1:], 1)
-    gan = train_gan(
-        images.train[split.trained],
-        training_state(out / "model.keras"),
-        image_shape,
-        seed=seed,
-        progress=progress,
-        **(training or {}),
-    )
+    with replacing_folder(training_state(out / "model.keras")) as state:
+        gan = train_gan(images.train[split.trained], state, image_shape, seed=seed, progress=progress, **(training or {}))
     trained = time.perf_counter()
     detector = calibrate_detector(
         gan, images.train[split.held_out], seed=seed, progress=progress, **{"steps": STEPS, **(searching or {})}
@@ -81,17 +76,15 @@ def _measure(labels, results, pca):
 
 
 def _versions():
-    return {package: version(package) for package in ("anogan_tf", "tensorflow", "keras")}
+    return {"anogan_tf": __version__, "tensorflow": tf.__version__, "keras": keras.__version__}
 
 
 def _write_scores(path, images, results):
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("image", "class", "truth", *SCORE_COLUMNS, "label"))
+        writer.writerow(("image", "class", "truth", *SCORE_COLUMNS))
         for row, (kind, truth) in enumerate(zip(images.test_class, images.test_label)):
-            scores = (f"{results[column][row]:.6g}" for column in SCORE_COLUMNS)
-            label = "anomaly" if results["is_anomaly"][row] else "normal"
-            writer.writerow((row, data.EMBEDDED_CLASSES[kind], "anomaly" if truth else "normal", *scores, label))
+            writer.writerow((row, data.EMBEDDED_CLASSES[kind], "anomaly" if truth else "normal", *score_columns(results, row)))
 
 
 def _draw(out, detector, images, results, pca):

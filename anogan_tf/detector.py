@@ -29,7 +29,7 @@ class AnoGAN(OneFileModel):
         discriminator: `[N, H, W, C]` to `[N, 1]` logits, with a layer named `features`.
         preparation: a `Preparation`; by default the one for the networks' image shape.
         features: name of the discriminator's layer that the discrimination loss compares.
-        jit_compile: whether XLA compiles the search: "auto" (on a GPU only: on a CPU it is slower), True or False.
+        jit_compile: whether XLA compiles the search of a block: "auto" (on a GPU only: on a CPU it is slower), True or False.
         **settings: the fields of `SearchSettings`: weight, steps, learning_rate, restarts, ...
     """
 
@@ -49,13 +49,16 @@ class AnoGAN(OneFileModel):
         self.generator = generator
         self.discriminator = discriminator
         self.preparation = preparation or Preparation(self.image_shape)
-        self.features = features
+        networks.check_prepared(self.preparation, self.image_shape)
+        self._features = features
         self.search_jit_compile = jit_compile
         # Keras would hand `predict` as a whole to XLA, which compiles anew for each number of images.
         self.jit_compile = False
         self._calibration = None
         self._settings = self._starts = self._search_block = None
         self.settings = SearchSettings(**settings)
+        if jit_compile is True and self.settings.block is None:
+            raise ValueError("jit_compile=True needs blocks of a fixed size; give block=16, say, in place of None.")
         networks.feature_extractor(discriminator, features)  # a wrong name is an error now, not at the first image
         self.built = True
 
@@ -70,7 +73,7 @@ class AnoGAN(OneFileModel):
             **options: as for `AnoGAN`: weight, steps, learning_rate, restarts, features, ...
         """
         copies = {"generator": _copy(gan.averaged_generator), "discriminator": _copy(gan.discriminator)}
-        preparation = Preparation.from_config(gan.preparation.get_config())
+        preparation = type(gan.preparation).from_config(gan.preparation.get_config())
         return cls(**copies, preparation=preparation, **{"prior": gan.prior, **options})
 
     @property
@@ -151,13 +154,13 @@ class AnoGAN(OneFileModel):
         Raises:
             ValueError: for pixels that can't be used, or when the settings are not those that were calibrated.
         """
-        self._check_calibrated_settings()
         if not isinstance(x, tf.data.Dataset):
             x = tf.data.Dataset.from_tensor_slices(check_pixels(x, "x")).batch(batch_size)
         return super().predict(x, verbose=verbose, steps=steps, callbacks=callbacks)
 
     def call(self, pixels):
         """`predict` for one batch of pixels, as a dict of tensors."""
+        self._check_calibrated_settings()  # once a trace is enough: changed settings are traced anew
         images = self.preparation(require_valid(pixels))
         starts = tf.constant(self._starts)
         result = search(self.generator, self._critic(), images, starts, self.settings, self._compiled_block())
@@ -196,7 +199,7 @@ class AnoGAN(OneFileModel):
         """What judges G(z) in the search: the feature extractor, or the logits for the reference loss."""
         if self.settings.loss == "reference":
             return self.discriminator
-        return networks.feature_extractor(self.discriminator, self.features)
+        return networks.feature_extractor(self.discriminator, self._features)
 
     def _compiled_block(self):
         if self._search_block is None and self.settings.block is not None:
@@ -230,7 +233,7 @@ class AnoGAN(OneFileModel):
         return {
             "name": self.name,
             **{part: keras.saving.serialize_keras_object(getattr(self, part)) for part in _PARTS},
-            "features": self.features,
+            "features": self._features,
             "jit_compile": self.search_jit_compile,
             "starts": self._starts.tolist(),
             "calibration": self.calibration and self.calibration.get_config(),

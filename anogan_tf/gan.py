@@ -55,6 +55,7 @@ class GAN(OneFileModel):
         self.averaged_generator.set_weights(self.generator.get_weights())
         self.averaged_generator.trainable = False
         self.preparation = preparation or Preparation(self.image_shape)
+        networks.check_prepared(self.preparation, self.image_shape)
         self.prior = latent.check_prior(prior)
         self.seed = seed
         self.built = True
@@ -112,8 +113,8 @@ class GAN(OneFileModel):
 
         Args:
             x: pixels as they come: array `[N, h, w]` or `[N, h, w, c]` (uint8, uint16, or float in [0, 1]), or a batched
-                `tf.data.Dataset` of such pixels (labels beside them are ignored). An array is shuffled anew each epoch
-                from (seed, epoch), and what doesn't fill a batch waits for the next epoch.
+                `tf.data.Dataset` of such pixels (labels beside them are ignored). An array is shuffled anew for each
+                pass, and what doesn't fill a batch waits for the next one.
             batch_size: images in a step; not for a dataset.
             epochs, initial_epoch, steps_per_epoch: as in `keras.Model.fit`.
             **kwargs: `callbacks`, `verbose` as in `keras.Model.fit`.
@@ -130,29 +131,31 @@ class GAN(OneFileModel):
             pixels = check_pixels(x, "x")
             batch_size = min(batch_size, len(pixels))
             steps_per_epoch = steps_per_epoch or len(pixels) // batch_size
-            x = self._shuffled_batches(pixels, batch_size, steps_per_epoch)
+            x = self._shuffled_batches(pixels, batch_size)
+        # Checked and resized here, not in `train_step`: XLA, where it compiles that, can do neither.
+        x = x.map(lambda *batch: self.preparation.resize(require_valid(batch[0]))).prefetch(2)
         return super().fit(
             x, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch, shuffle=False, **kwargs
         )
 
-    def _shuffled_batches(self, pixels, batch_size, steps_per_epoch):
-        """Endless batches whose order depends on (seed, epoch) alone, from the epoch that the step count stands at."""
+    def _shuffled_batches(self, pixels, batch_size):
+        """Endless batches from where the step count stands; each pass over the pixels has its order from (seed, pass)."""
         pixels = tf.constant(pixels)
         order = tf.range(len(pixels))
 
-        def epoch_batches(epoch):
-            seed = tf.stack([tf.cast(self.seed, tf.int64), epoch])
+        def one_pass(number):
+            seed = tf.stack([tf.cast(self.seed, tf.int64), number])
             shuffled = tf.random.experimental.stateless_shuffle(order, seed, alg="philox")
             return tf.data.Dataset.from_tensor_slices(shuffled).batch(batch_size, drop_remainder=True)
 
-        first = int(self.discriminator_optimizer.iterations.numpy()) // steps_per_epoch
-        epochs = tf.data.Dataset.range(first, tf.int64.max)
-        return epochs.flat_map(epoch_batches).map(lambda rows: tf.gather(pixels, rows)).prefetch(2)
+        passes, done = divmod(int(self.discriminator_optimizer.iterations.numpy()), len(pixels) // batch_size)
+        rows = tf.data.Dataset.range(passes, tf.int64.max).flat_map(one_pass).skip(done)
+        return rows.map(lambda rows: tf.gather(pixels, rows))
 
     def train_step(self, data):
         """One step of the discriminator, then one of the generator, on one batch of pixels."""
         pixels = keras.utils.unpack_x_y_sample_weight(data)[0]
-        real = self.preparation(require_valid(pixels))
+        real = self.preparation(pixels)
         # Nothing may move before the images are there: at the end of a dataset of unknown length Keras runs one step
         # more than it has batches, and of that step only what needs no images would take place.
         with tf.control_dependencies([real]):
@@ -229,6 +232,6 @@ class GAN(OneFileModel):
 _PARTS = ("generator", "discriminator", "preparation")
 
 
-def dcgan_adam(learning_rate=2e-4):
-    """Adam with DCGAN's settings."""
-    return keras.optimizers.Adam(learning_rate, beta_1=0.5)
+def dcgan_adam():
+    """Adam with DCGAN's settings: learning rate 2e-4, beta_1 0.5."""
+    return keras.optimizers.Adam(2e-4, beta_1=0.5)

@@ -5,6 +5,7 @@ row. So one trace serves any number of images, concurrent calls never see each o
 """
 
 import dataclasses
+import numbers
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -56,15 +57,23 @@ class SearchSettings:
         for name, allowed in (("loss", LOSSES), ("keep", KEEPS), ("constraint", latent.CONSTRAINTS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {list(allowed)}.")
-        for name, least in (("steps", 0), ("restarts", 1), ("patience", 1)):
-            _check_whole(name, getattr(self, name), least)
+        for name, least in (("steps", 0), ("restarts", 1), ("patience", 1), ("seed", 0)):
+            self._make_whole(name, least)
         if self.block is not None:
-            _check_whole("block", self.block, 1)
-        if not 0.0 <= self.weight <= 1.0:
-            raise ValueError(f"weight={self.weight} must lie in [0, 1]: 0 is the residual alone, 1 the discriminator alone.")
-        for name in ("learning_rate", "penalty_weight", "tolerance"):
+            self._make_whole("block", 1)
+        for name in ("weight", "learning_rate", "penalty_weight", "tolerance"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 or more.")
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if self.weight > 1.0:
+            raise ValueError(f"weight={self.weight} must lie in [0, 1]: 0 is the residual alone, 1 the discriminator alone.")
+
+    def _make_whole(self, name, least):
+        """NumPy's integers become Python's, which a saved configuration can hold."""
+        value = getattr(self, name)
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name}={value!r} must be a whole number from {least}.")
+        object.__setattr__(self, name, int(value))
 
 
 class SearchResult(NamedTuple):
@@ -272,8 +281,3 @@ def _advance(state, objective, gradient, settings):
         mark=tf.where(marked, objective, state.mark),
         waited=waited,
     )
-
-
-def _check_whole(name, value, least):
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}={value!r} must be a whole number from {least}.")

@@ -1,16 +1,19 @@
 """The networks, as named Keras functional models: generator, discriminator, feature extractor, encoder.
 
 All of them follow DCGAN (Radford et al. 2016): strided convolutions, batch normalisation, no pooling. The number of
-stages follows from the image's size: the side is halved until it is at most `coarsest` pixels.
+stages follows from the image's size: the side is halved until it is at most `COARSEST` pixels.
 """
 
 import dataclasses
+import numbers
 
 from anogan_tf.backend import keras
 
 layers = keras.layers
 
 LATENT_DIM = 32
+COARSEST = 4  # pixels
+WIDEST = 8  # no stage has more than this many times `width` filters
 FEATURES = "features"  # the discriminator's intermediate layer, f in the paper
 
 
@@ -21,25 +24,21 @@ class Architecture:
     Attributes:
         width: filters of the stage nearest to the image; each coarser stage has twice as many.
         kernel_size: side of every convolution kernel.
-        coarsest: the image side is halved until it is at most this many pixels.
-        widest: no stage has more than `widest * width` filters.
     """
 
     width: int = 32
     kernel_size: int = 4
-    coarsest: int = 4
-    widest: int = 8
 
     def sizes(self, height, width):
         """Feature map sizes from the image down: `[(H, W), (H/2, W/2), ...]`, rounded up."""
         sizes = [(height, width)]
-        while max(sizes[-1]) > self.coarsest and min(sizes[-1]) > 2:
+        while max(sizes[-1]) > COARSEST and min(sizes[-1]) > 2:
             sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
         return sizes
 
     def filters(self, stages):
         """Filters of each stage, from the one nearest to the image down to the coarsest."""
-        return [self.width * min(2**stage, self.widest) for stage in range(stages)]
+        return [self.width * min(2**stage, WIDEST) for stage in range(stages)]
 
 
 PRESETS = {
@@ -55,8 +54,7 @@ def architecture(preset="light", width=None):
         raise ValueError(f"preset={preset!r} is not one of {sorted(PRESETS)}.")
     if width is None:
         return PRESETS[preset]
-    _check_positive("width", width)
-    return dataclasses.replace(PRESETS[preset], width=width)
+    return dataclasses.replace(PRESETS[preset], width=_check_positive("width", width))
 
 
 def build_generator(image_shape, latent_dim=LATENT_DIM, *, preset="light", width=None, seed=0):
@@ -73,7 +71,7 @@ def build_generator(image_shape, latent_dim=LATENT_DIM, *, preset="light", width
         A functional `keras.Model` named "generator", `[N, latent_dim]` to `[N, H, W, C]` float32 in [-1, 1].
     """
     height, image_width, channels = check_image_shape(image_shape)
-    _check_positive("latent_dim", latent_dim)
+    latent_dim = _check_positive("latent_dim", latent_dim)
     plan = architecture(preset, width)
     sizes = plan.sizes(height, image_width)
     filters = plan.filters(len(sizes) - 1)
@@ -139,7 +137,7 @@ def build_encoder(image_shape, latent_dim=LATENT_DIM, *, preset="light", width=N
     Returns:
         A functional `keras.Model` named "encoder", `[N, H, W, C]` in [-1, 1] to `[N, latent_dim]` float32.
     """
-    _check_positive("latent_dim", latent_dim)
+    latent_dim = _check_positive("latent_dim", latent_dim)
     images, x = _convolutions(image_shape, architecture(preset, width), initial := _Initialisers(seed + 2))
     x = layers.Flatten(name="flatten")(x)
     latents = layers.Dense(latent_dim, kernel_initializer=initial(), dtype="float32", name="latent")(x)
@@ -166,6 +164,12 @@ def check_pair(generator, discriminator):
     if made != judged:
         raise ValueError(f"The generator makes images of shape {made}, the discriminator takes {judged}; they must agree.")
     return made
+
+
+def check_prepared(preparation, image_shape):
+    """Raise a ValueError unless the preparation makes images of the networks' shape."""
+    if tuple(preparation.image_shape) != tuple(image_shape):
+        raise ValueError(f"The preparation makes images of shape {preparation.image_shape}, the networks take {image_shape}.")
 
 
 def _convolutions(image_shape, plan, initial):
@@ -208,5 +212,6 @@ class _Initialisers:
 
 
 def _check_positive(name, value):
-    if not isinstance(value, int) or value < 1:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name}={value!r} must be a whole number from 1.")
+    return int(value)

@@ -84,7 +84,10 @@ def valid_rows(pixels):
 
 def require_valid(pixels):
     """The same pixels, or an InvalidArgumentError when the graph runs where `valid_rows` finds an image wanting."""
-    assertion = tf.debugging.Assert(tf.reduce_all(valid_rows(pixels)), ["Pixels hold NaN or floats outside [0, 1]."])
+    assertion = tf.debugging.Assert(
+        tf.reduce_all(valid_rows(pixels)),
+        ["Pixels hold NaN or floats outside [0, 1]; divide by the largest possible value, or pass uint8."],
+    )
     with tf.control_dependencies([assertion]):
         return tf.identity(pixels)
 
@@ -102,6 +105,8 @@ def check_pixels(pixels, name="pixels"):
     Raises:
         ValueError: naming the array, what is wrong with it and the remedy.
     """
+    if not hasattr(pixels, "__array__") and not isinstance(pixels, (list, tuple)):
+        raise ValueError(f"{name} is a {type(pixels).__name__}; expected an array of pixels or a batched tf.data.Dataset.")
     pixels = np.asarray(pixels)
     if pixels.dtype == object:
         raise ValueError(f"{name}: the images differ in size; resize them first, or read them with `load_images`.")

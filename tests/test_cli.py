@@ -45,6 +45,46 @@ def test_train_writes_a_calibrated_detector_and_its_training_state(model):
     assert len((state / "held_out.txt").read_text().splitlines()) == 50
 
 
+def test_the_threshold_comes_from_images_that_were_not_trained_on(model, good, monkeypatch):
+    detector = AnoGAN.load(model)
+    names = (model.with_suffix(".train") / "held_out.txt").read_text().splitlines()
+    held_out = np.stack([np.asarray(Image.open(name)) for name in names])
+    np.testing.assert_allclose(np.sort(detector.predict(held_out, verbose=0)["score"]), detector.calibration.scores, rtol=1e-5)
+
+    trained = []
+    fit = GAN.fit
+    monkeypatch.setattr(GAN, "fit", lambda gan, x, **options: trained.append(x) or fit(gan, x, **options))
+    anogan("train", good, "-o", model.with_name("again.keras"), *FAST)
+    held_out = {image.tobytes() for image in np.asarray(detector.preparation.resize(held_out))}
+    assert len(trained[0]) == 60 and not held_out & {image.tobytes() for image in trained[0]}
+
+
+def test_options_reach_the_model(good, tmp_path):
+    path = tmp_path / "options.keras"
+    options = [
+        "--weight",
+        "0.2",
+        "--restarts",
+        "2",
+        "--prior",
+        "uniform",
+        "--seed",
+        "7",
+        "--label-smoothing",
+        "0.1",
+        "--fpr",
+        "0.1",
+    ]
+    anogan("train", good, "-o", path, *FAST, "--channels", "3", "--size", "16x20", "--batch-size", "8", *options)
+    detector = AnoGAN.load(path)
+    settings = detector.settings
+    assert (settings.weight, settings.restarts, settings.prior, settings.seed, settings.steps) == (0.2, 2, "uniform", 7, 3)
+    assert detector.image_shape == (16, 20, 3) and detector.calibration.false_positive_rate == 0.1
+    gan = GAN.load(path.with_suffix(".train") / "gan.keras")
+    assert (gan.label_smoothing, gan.prior, gan.seed, gan.latent_dim) == (0.1, "uniform", 7, 4)
+    assert gan.optimizer.iterations.numpy() == 60 // 8
+
+
 def test_score_writes_a_row_and_a_heatmap_for_each_image(model, good, tmp_path):
     nested = tmp_path / "queries" / "nested"
     nested.mkdir(parents=True)
@@ -112,9 +152,7 @@ def test_errors_are_one_line_that_names_the_remedy(good, tmp_path):
         "no such file or folder": ("train", tmp_path / "nowhere", "-o", model),
         "60 normal images are too few": ("train", few, "-o", model, *FAST),
         "must end in .keras": ("train", good, "-o", tmp_path / "model.h5"),
-        "HEIGHTxWIDTH": ("train", good, "-o", model, "--size", "big"),
         "divisible by 4": ("train", good, "-o", model, "--size", "30"),
-        "channels must be 1 (grey) or 3": ("train", good, "-o", model, "--channels", "2"),
         "at least 99 are needed": ("train", good, "-o", model, "--fpr", "0.01", *FAST),
     }
     for message, arguments in cases.items():
@@ -123,16 +161,21 @@ def test_errors_are_one_line_that_names_the_remedy(good, tmp_path):
 
 
 def test_an_interrupt_loses_no_model(model, good, monkeypatch):
-    before = model.read_bytes()
+    state = model.with_suffix(".train")
+    before = model.read_bytes(), {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
 
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(GAN, "fit", interrupt)
     assert "Interrupted" in anogan("train", good, "-o", model, "--overwrite", *FAST, status=130)
-    assert model.read_bytes() == before
+    assert before == (model.read_bytes(), {path: path.read_bytes() for path in state.rglob("*") if path.is_file()})
 
 
 def test_usage_errors_have_status_2():
     assert "Missing" in anogan("train", status=2)
     assert "--steps" in anogan("demo", "--steps", "-1", status=2)
+    train = ("train", ".", "-o", "x.keras")
+    assert "HEIGHTxWIDTH" in anogan(*train, "--size", "big", status=2)
+    assert "1 channel (grey)" in anogan(*train, "--channels", "2", status=2)
+    assert "between 0 and 1" in anogan(*train, "--fpr", "1.5", status=2)

@@ -129,6 +129,7 @@ def test_arrays(tmp_path):
     "arrays, reason",
     [
         ({"a": np.zeros((2, 8, 8)), "b": np.zeros(2)}, "holds the arrays a, b; name the one with the images 'images'"),
+        ({"x": np.zeros((0, 8, 8), np.uint8)}, "holds no images"),
         ({"x": np.zeros(5)}, r"shape \(5,\); expected"),
         ({"x": np.array([{}], dtype=object)}, "allow_pickle"),
     ],

@@ -128,6 +128,24 @@ def test_a_copy_is_taken_of_the_gan(tiny_gan, pixels):
     assert_same(before, predict(detector, pixels))
 
 
+def test_the_detector_draws_with_the_averaged_generator(tiny_gan, pixels):
+    tiny_gan.fit(pixels, verbose=0)
+    kernel = AnoGAN.from_gan(tiny_gan).generator.get_weights()[0]
+    np.testing.assert_array_equal(kernel, tiny_gan.averaged_generator.get_weights()[0])
+    assert not np.array_equal(kernel, tiny_gan.generator.get_weights()[0])
+
+
+def test_another_layer_gives_another_discrimination_score_and_is_saved(tiny_gan, pixels, tmp_path):
+    by_layer = {}
+    for layer in ("features", "down1_relu"):
+        detector = AnoGAN.from_gan(tiny_gan, features=layer, steps=0)
+        by_layer[layer] = predict(detector, pixels)
+        detector.save(tmp_path / "detector.keras")
+        assert_same(by_layer[layer], predict(AnoGAN.load(tmp_path / "detector.keras"), pixels))
+    np.testing.assert_array_equal(*(out["residual_score"] for out in by_layer.values()))
+    assert (by_layer["features"]["discrimination_score"] != by_layer["down1_relu"]["discrimination_score"]).all()
+
+
 def test_networks_handed_over_directly_stay_trainable(tiny_gan, pixels):
     AnoGAN(tiny_gan.generator, tiny_gan.discriminator, steps=1)
     before = tiny_gan.generator.get_weights()[0]
@@ -167,8 +185,9 @@ def test_scores_do_not_depend_on_the_other_queries(tiny_detector, pixels):
 def test_changed_settings_void_the_calibration(tiny_detector, pixels):
     tiny_detector.calibrate(pixels[:20], verbose=0)
     tiny_detector.settings = dataclasses.replace(tiny_detector.settings, steps=4, weight=0.2)
-    with pytest.raises(ValueError, match=r"weight=0.1 \(now 0.2\), steps=3 \(now 4\).*calibrate\(\) again"):
-        predict(tiny_detector, pixels)
+    for use in (tiny_detector.predict, tiny_detector.predict_on_batch, tiny_detector):
+        with pytest.raises(ValueError, match=r"weight=0.1 \(now 0.2\), steps=3 \(now 4\).*calibrate\(\) again"):
+            use(pixels)
     tiny_detector.calibrate(pixels[:20], verbose=0)
     assert (predict(tiny_detector, pixels)["steps"] == 4).all()
     tiny_detector.settings = dataclasses.replace(tiny_detector.settings, seed=1)
@@ -221,6 +240,8 @@ def test_errors(tiny_detector, tiny_gan, pixels):
         tiny_detector.heatmap(np.zeros((1, 16, 16, 1)))
     with pytest.raises(ValueError, match="no layer named 'nowhere'"):
         AnoGAN.from_gan(tiny_gan, features="nowhere")
+    with pytest.raises(ValueError, match="jit_compile=True needs blocks"):
+        AnoGAN.from_gan(tiny_gan, jit_compile=True, block=None)
     with pytest.raises(ValueError, match="weight=2"):
         AnoGAN.from_gan(tiny_gan, weight=2.0)
     with pytest.raises(tf.errors.InvalidArgumentError, match="outside"):

@@ -187,10 +187,17 @@ def test_an_image_is_its_own_in_any_company():
         np.testing.assert_array_equal(getattr(together, field)[5:6], getattr(alone, field))
 
 
+def test_numpy_numbers_become_pythons():
+    settings = SearchSettings(steps=np.int64(3), weight=np.float32(0.25))
+    assert type(settings.steps) is int and type(settings.weight) is float and settings.weight == 0.25
+
+
 @pytest.mark.parametrize(
     "bad, message",
     [
         ({"weight": 1.5}, "weight=1.5 must lie in"),
+        ({"seed": -1}, "seed=-1"),
+        ({"steps": True}, "steps=True"),
         ({"steps": -1}, "steps=-1 must be a whole number from 0"),
         ({"steps": 1.5}, "steps=1.5"),
         ({"restarts": 0}, "restarts=0"),

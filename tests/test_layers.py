@@ -40,7 +40,7 @@ def imported(module):
         if isinstance(node, ast.ImportFrom) and node.level:
             found.add("a relative import")
         elif isinstance(node, ast.ImportFrom) and node.module == "anogan_tf":
-            found |= {alias.name for alias in node.names}
+            found |= {alias.name for alias in node.names} - {"__version__"}
         elif isinstance(node, ast.ImportFrom) and node.module.startswith("anogan_tf."):
             found.add(node.module.split(".")[1])
         elif isinstance(node, ast.Import):

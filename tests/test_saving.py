@@ -6,7 +6,7 @@ from conftest import make_gan
 
 from anogan_tf.detector import AnoGAN
 from anogan_tf.gan import GAN
-from anogan_tf.saving import replacing
+from anogan_tf.saving import replacing, replacing_folder
 
 
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
@@ -34,6 +34,19 @@ def test_replacing_keeps_the_mode_and_makes_folders(tmp_path):
     with replacing(path) as temporary:
         temporary.write_text("two")
     assert path.read_text() == "two" and path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_folder_takes_the_old_ones_place_only_when_it_is_done(tmp_path):
+    path = tmp_path / "state"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(KeyboardInterrupt), replacing_folder(path) as partial:
+        (partial / "half").touch()
+        raise KeyboardInterrupt
+    assert [file.name for file in path.iterdir()] == ["old"] and (tmp_path / "state.partial" / "half").exists()
+    with replacing_folder(path) as partial:
+        (partial / "new").touch()
+    assert [file.name for file in path.iterdir()] == ["new"] and not (tmp_path / "state.partial").exists()
 
 
 def test_overwrite(tiny_gan, tmp_path):

@@ -36,6 +36,23 @@ def test_display_is_uint8_of_any_kind_of_pixels(pixels, expected):
     assert display.shape == pixels.shape and display.dtype == np.uint8 and (display == expected).all()
 
 
+def test_a_wrong_path_leaves_the_old_scores_alone(tiny_detector, pixels, tmp_path):
+    tiny_detector.calibrate(pixels[:20], verbose=0)
+    (tmp_path / "scores.csv").write_text("mine")
+    with pytest.raises(FileNotFoundError):
+        workflows.score_files(tiny_detector, tmp_path / "nowhere", tmp_path)
+    assert (tmp_path / "scores.csv").read_text() == "mine"
+    with pytest.raises(FileNotFoundError):
+        workflows.score_files(tiny_detector, tmp_path / "nowhere", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_name_as_long_as_names_can_be(tiny_detector, pixels, tmp_path):
+    tiny_detector.calibrate(pixels[:20], verbose=0)
+    Image.fromarray(pixels[0, ..., 0]).save(tmp_path / f"{'ä' * 120}.png")
+    assert workflows.score_files(tiny_detector, tmp_path, tmp_path / "out")[1] == 1
+
+
 def test_scoring_again_leaves_nothing_of_the_run_before(tiny_detector, pixels, tmp_path):
     tiny_detector.calibrate(pixels[:20], verbose=0)
     queries = tmp_path / "queries"
