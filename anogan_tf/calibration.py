@@ -54,7 +54,8 @@ class Calibration:
         """(1 + #{normals with this score or more}) / (n + 1), `[N]` float32, for scores `[N]`. TensorFlow ops only."""
         below = tf.searchsorted(tf.constant(self.scores), scores, side="left")
         count = len(self.scores)
-        return tf.cast(1 + count - below, tf.float32) / float(count + 1)
+        # Looked up, not divided: a graph's division can be a last bit off, and 1 is to be 1.
+        return tf.gather(tf.constant((1.0 + np.arange(count, -1, -1)) / (count + 1.0), tf.float32), below)
 
     def is_anomaly(self, scores):
         """Whether p <= false_positive_rate, `[N]` bool. TensorFlow ops only."""

@@ -50,10 +50,14 @@ def _in_between(rate):
     return rate
 
 
-Epochs = Annotated[Optional[int], typer.Option(min=1, help="Passes over the training images.")]
-Steps = Annotated[Optional[int], typer.Option(min=0, help="Gamma: the most gradient steps of the search an image gets.")]
-Weight = Annotated[Optional[float], typer.Option(min=0.0, max=1.0, help="Lambda: weight of the discrimination loss.")]
-Restarts = Annotated[Optional[int], typer.Option(min=1, help="Starts of the search for each image.")]
+Epochs = Annotated[Optional[int], typer.Option(show_default="50", min=1, help="Passes over the training images.")]
+Steps = Annotated[
+    Optional[int], typer.Option(show_default="500", min=0, help="Gamma: the most gradient steps of the search an image gets.")
+]
+Weight = Annotated[
+    Optional[float], typer.Option(show_default="0.1", min=0.0, max=1.0, help="Lambda: weight of the discrimination loss.")
+]
+Restarts = Annotated[Optional[int], typer.Option(show_default="1", min=1, help="Starts of the search for each image.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over what is there already.")]
 
@@ -62,7 +66,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over what is
 def demo(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures, numbers and the model.")] = Path("anogan-demo"),
     epochs: Epochs = None,
-    steps: Steps = None,
+    steps: Annotated[Optional[int], typer.Option(show_default="100", min=0, help="Gamma: steps of the search.")] = None,
     weight: Weight = None,
     restarts: Restarts = None,
     seed: Seed = 0,
@@ -91,12 +95,12 @@ def train(
     channels: Annotated[
         Optional[int], typer.Option(callback=_one_or_three, help="1 grey, 3 colour; by default what the images are.")
     ] = None,
-    latent_dim: Annotated[Optional[int], typer.Option(min=1, help="Length of z.")] = None,
+    latent_dim: Annotated[Optional[int], typer.Option(show_default="32", min=1, help="Length of z.")] = None,
     preset: Annotated[Preset, typer.Option(help="Networks: light, or those of the paper.")] = Preset.light,
-    width: Annotated[Optional[int], typer.Option(min=1, help="Filters of the finest stage.")] = None,
+    width: Annotated[Optional[int], typer.Option(show_default="the preset's", min=1, help="Filters of the finest stage.")] = None,
     prior: Annotated[Prior, typer.Option(help="What z is drawn from.")] = Prior.normal,
     epochs: Epochs = None,
-    batch_size: Annotated[Optional[int], typer.Option(min=2, help="Images in a training step.")] = None,
+    batch_size: Annotated[Optional[int], typer.Option(show_default="16", min=2, help="Images in a training step.")] = None,
     label_smoothing: Annotated[float, typer.Option(min=0.0, max=0.99, help="One-sided label smoothing.")] = 0.0,
     weight: Weight = None,
     steps: Steps = None,
@@ -124,7 +128,11 @@ def train(
             searching=_given(weight=weight, steps=steps, restarts=restarts),
             progress=_progress,
         )
-        console.print(f"Wrote {model}: threshold {detector.threshold:.4g}. Training state and samples: {training_state(model)}.")
+        held_out, kind = len(detector.calibration.scores), "colour" if detector.image_shape[-1] == 3 else "grey"
+        console.print(
+            f"Wrote {model}: {size[0]}x{size[1]} {kind}, threshold {detector.threshold:.4g} from {held_out} images held out. "
+            f"Look at {training_state(model) / 'samples'} to see whether it has learned what your images look like."
+        )
         _end_with_skipped(skipped)
 
 
@@ -143,11 +151,21 @@ def score(
             from anogan_tf.workflows import score_files
         detector = AnoGAN.load(model)
         if detector.threshold is None:
-            raise ValueError(f"{model} has no threshold; call calibrate() on it with normal images and save it again.")
-        anomalous, scored, skipped = score_files(detector, images, out, _progress)
-        rate = detector.calibration.false_positive_rate
-        console.print(f"{anomalous} of {scored} images are anomalous (p <= {rate:g}). Wrote {out / 'scores.csv'}.")
-        _end_with_skipped(skipped)
+            raise ValueError(
+                f"{model} has no threshold: train it with `anogan train`, or call calibrate() in Python and save it again."
+            )
+        scored = score_files(detector, images, out, _progress)
+        if scored.scored:
+            rate = detector.calibration.false_positive_rate
+            console.print(
+                f"{scored.anomalous} of {scored.scored} images are anomalous (p <= {rate:g}). Wrote {out / 'scores.csv'}."
+            )
+            console.print(
+                f"{scored.unfinished} searches were still improving when their {detector.settings.steps} steps were over."
+            )
+        else:
+            console.print("[red]No image could be scored.[/red]")
+        _end_with_skipped(scored.skipped)
 
 
 @contextlib.contextmanager

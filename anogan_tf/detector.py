@@ -56,6 +56,9 @@ class AnoGAN(OneFileModel):
         self.jit_compile = False
         self._calibration = None
         self._settings = self._starts = self._search_block = None
+        known = {field.name for field in dataclasses.fields(SearchSettings)}
+        if unknown := sorted(settings.keys() - known):
+            raise TypeError(f"{', '.join(unknown)}: no such setting of the search; there are {', '.join(sorted(known))}.")
         self.settings = SearchSettings(**settings)
         if jit_compile is True and self.settings.block is None:
             raise ValueError("jit_compile=True needs blocks of a fixed size; give block=16, say, in place of None.")
@@ -156,12 +159,18 @@ class AnoGAN(OneFileModel):
         """
         if not isinstance(x, tf.data.Dataset):
             x = tf.data.Dataset.from_tensor_slices(check_pixels(x, "x")).batch(batch_size)
+        # Resized before Keras sees them: after a few sizes it would trace `call` for unknown ones, channels included.
+        x = x.map(lambda *batch: self.preparation.resize(require_valid(batch[0])))
         return super().predict(x, verbose=verbose, steps=steps, callbacks=callbacks)
 
+    def predict_on_batch(self, x):
+        """`predict` for one batch of pixels, without a progress bar."""
+        return super().predict_on_batch(self.preparation.resize(check_pixels(x, "x")))
+
     def call(self, pixels):
-        """`predict` for one batch of pixels, as a dict of tensors."""
+        """`predict` for one batch of pixels, as a dict of tensors. NaN and floats outside [0, 1] are not looked for."""
         self._check_calibrated_settings()  # once a trace is enough: changed settings are traced anew
-        images = self.preparation(require_valid(pixels))
+        images = self.preparation(pixels)
         starts = tf.constant(self._starts)
         result = search(self.generator, self._critic(), images, starts, self.settings, self._compiled_block())
         out = {

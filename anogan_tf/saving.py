@@ -84,11 +84,13 @@ class OneFileModel(keras.Model):
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such model file.")
         if not path.is_file() or not zipfile.is_zipfile(path):
-            raise ValueError(f"{path} is not a .keras model file; `{cls.__name__}.save` writes one.")
+            raise ValueError(f"{path} is not a .keras model file, such as `anogan train` or `{cls.__name__}.save` writes.")
         try:
             model = keras.saving.load_model(path)
         except Exception as error:  # a damaged archive raises many kinds
             raise ValueError(f"{path} can't be loaded as a model: {error}") from error
         if not isinstance(model, cls):
-            raise ValueError(f"{path} holds a {type(model).__name__}, not the {cls.__name__} that is wanted here.")
+            raise ValueError(
+                f"{path} holds a {type(model).__name__}, not the {cls.__name__} that is wanted here; is it the right file?"
+            )
         return model

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from anogan_tf import data, maps
+from anogan_tf import data, maps, plots
 from anogan_tf.backend import keras
 from anogan_tf.calibration import FALSE_POSITIVE_RATE, check_count
 from anogan_tf.callbacks import Advance, SampleGrid
@@ -21,6 +21,7 @@ from anogan_tf.saving import replacing, replacing_folder
 
 EPOCHS = 50
 HELD_OUT_SHARE, LEAST_HELD_OUT, LEAST_TRAINED = 0.1, 50, 50
+SHOWN = 12  # images on the contact sheet
 DISPLAY_SIDE = 512  # pixels; overlays are no larger
 SCORE_COLUMNS = ("score", "residual_score", "discrimination_score", "p_value", "label")
 
@@ -133,8 +134,20 @@ def training_state(model):
     return Path(model).with_suffix(".train")
 
 
+class Scored(NamedTuple):
+    """What came of scoring: how many images were scored, called anomalous, still improving at the last step; those skipped."""
+
+    scored: int
+    anomalous: int
+    unfinished: int
+    skipped: list
+
+
 def score_files(detector, paths, out, progress=silent):
-    """Score files into a folder: `scores.csv`, an overlay for each image below `heatmaps/`, and `skipped.csv` if there were any.
+    """Score files into a folder.
+
+    Writes `scores.csv`, an overlay for each image below `heatmaps/`, `contact_sheet.png` of the most anomalous ones and,
+    if any couldn't be read, `skipped.csv`.
 
     Rows are written as they come: an interrupt loses none but those of the batch being scored.
 
@@ -145,13 +158,13 @@ def score_files(detector, paths, out, progress=silent):
         progress: see `silent`.
 
     Returns:
-        `(anomalous, scored, skipped)`: two counts and the list of `Picture`s that couldn't be read.
+        `Scored`.
     """
     out, total = Path(out), data.count_pictures(paths)  # an error in the paths comes before anything is removed
     _remove(out, "skipped.csv")
     _remove(out / "heatmaps", "[0-9]*-*.png")
     (out / "heatmaps").mkdir(parents=True, exist_ok=True)
-    skipped, scored, anomalous = [], 0, 0
+    skipped, scored, anomalous, unfinished, top = [], 0, 0, 0, []
     with open(out / "scores.csv", "w", newline="") as file, progress("Scoring", total) as advance:
         writer = csv.writer(file)
         writer.writerow(("file", *SCORE_COLUMNS, "steps", "converged", "heatmap"))
@@ -164,10 +177,14 @@ def score_files(detector, paths, out, progress=silent):
             file.flush()
             scored += len(batch)
             anomalous += int(results["is_anomaly"].sum())
+            unfinished += int((~results["converged"]).sum())
+            top = _most_anomalous(top, detector, batch, results)
+    if top:
+        plots.save_figure(plots.contact_sheet(*zip(*(shown for _, shown in top))), out / "contact_sheet.png")
     if skipped:
         with replacing(out / "skipped.csv") as path, open(path, "w", newline="") as file:
             csv.writer(file).writerows([("file", "reason"), *((picture.name, picture.reason) for picture in skipped)])
-    return anomalous, scored, skipped
+    return Scored(scored, anomalous, unfinished, skipped)
 
 
 def _prepared_batches(detector, paths, skipped, advance):
@@ -202,6 +219,16 @@ def _write_overlays(detector, batch, results, first, out):
         with replacing(out / paths[-1]) as path:
             Image.fromarray(maps.overlay(display, heat)).save(path)
     return paths
+
+
+def _most_anomalous(top, detector, batch, results):
+    """The images of `top` and of the batch with the highest scores, as `(score, what the contact sheet shows of it)`."""
+    heats = detector.heatmap(results["residual"])
+    for row, (name, _, pixels) in enumerate(batch):
+        score = results["score"][row]
+        title = f"{Path(name).name[-24:]}  {score:.0f}  p={results['p_value'][row]:.3f}"
+        top = [*top, (score, (pixels, results["reconstruction"][row], heats[row], title))]
+    return sorted(top, key=lambda entry: -entry[0])[:SHOWN]
 
 
 def _remove(folder, pattern):

@@ -8,9 +8,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from anogan_tf import workflows
 from anogan_tf.cli import app
+from anogan_tf.demo import STEPS
 from anogan_tf.detector import AnoGAN
-from anogan_tf.gan import GAN
+from anogan_tf.gan import BATCH_SIZE, GAN
+from anogan_tf.inversion import SearchSettings
+from anogan_tf.networks import LATENT_DIM
 
 FAST = ["--size", "16", "--latent-dim", "4", "--width", "4", "--epochs", "1", "--steps", "3"]
 
@@ -170,6 +174,22 @@ def test_an_interrupt_loses_no_model(model, good, monkeypatch):
     monkeypatch.setattr(GAN, "fit", interrupt)
     assert "Interrupted" in anogan("train", good, "-o", model, "--overwrite", *FAST, status=130)
     assert before == (model.read_bytes(), {path: path.read_bytes() for path in state.rglob("*") if path.is_file()})
+
+
+def test_help_names_the_librarys_defaults():
+    """The help can't import them: that would take seconds."""
+    settings = SearchSettings()
+    text = anogan("train", "--help")
+    defaults = {"epochs": workflows.EPOCHS, "steps": settings.steps, "weight": settings.weight, "restarts": settings.restarts}
+    for name, value in {**defaults, "latent-dim": LATENT_DIM, "batch-size": BATCH_SIZE}.items():
+        described = text.split(f"--{name} ")[1].split("--")[0]
+        assert f"({value})" in " ".join(described.replace("│", " ").split()), name
+    assert f"({STEPS})" in anogan("demo", "--help").split("--steps ")[1].split("--")[0]
+
+
+def test_nothing_scored_is_said(model, tmp_path):
+    (tmp_path / "broken.png").touch()
+    assert "No image could be scored" in anogan("score", model, tmp_path / "broken.png", "-o", tmp_path / "out", status=3)
 
 
 def test_usage_errors_have_status_2():

@@ -121,6 +121,23 @@ def test_block_none_scores_the_same_within_rounding(tiny_gan, pixels):
     np.testing.assert_allclose(blocks, at_once, rtol=1e-4)
 
 
+def test_any_size_and_channels_whatever_came_before(tiny_detector, pixels):
+    """Sizes, channels and refusals in turn, through each door: the answer is that of a fresh detector."""
+    colour = np.repeat(pixels, 3, -1)
+    queries = [pixels, colour, np.pad(pixels, ((0, 0), (4, 0), (0, 9), (0, 0))), np.pad(colour, ((0, 0), (8, 8), (0, 3), (0, 0)))]
+    fresh = AnoGAN.from_config(tiny_detector.get_config())
+    fresh.set_weights(tiny_detector.get_weights())
+    expected = []
+    for query in queries:
+        fresh.calibration = None  # forgets its graphs
+        expected.append(predict(fresh, query)["score"])
+    for use in (lambda x: predict(tiny_detector, x), tiny_detector.predict_on_batch):
+        for query, score in [*zip(queries, expected), *zip(queries, expected)]:
+            np.testing.assert_array_equal(use(query)["score"], score)
+            with pytest.raises(ValueError, match="with 2 channels; expected 1"):
+                use(query[..., [0, 0]])
+
+
 def test_a_copy_is_taken_of_the_gan(tiny_gan, pixels):
     detector = AnoGAN.from_gan(tiny_gan, steps=3)
     before = predict(detector, pixels)
@@ -240,6 +257,8 @@ def test_errors(tiny_detector, tiny_gan, pixels):
         tiny_detector.heatmap(np.zeros((1, 16, 16, 1)))
     with pytest.raises(ValueError, match="no layer named 'nowhere'"):
         AnoGAN.from_gan(tiny_gan, features="nowhere")
+    with pytest.raises(TypeError, match="lam: no such setting of the search; there are block, .*weight"):
+        AnoGAN.from_gan(tiny_gan, lam=0.1)
     with pytest.raises(ValueError, match="jit_compile=True needs blocks"):
         AnoGAN.from_gan(tiny_gan, jit_compile=True, block=None)
     with pytest.raises(ValueError, match="weight=2"):

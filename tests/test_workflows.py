@@ -50,7 +50,7 @@ def test_a_wrong_path_leaves_the_old_scores_alone(tiny_detector, pixels, tmp_pat
 def test_a_name_as_long_as_names_can_be(tiny_detector, pixels, tmp_path):
     tiny_detector.calibrate(pixels[:20], verbose=0)
     Image.fromarray(pixels[0, ..., 0]).save(tmp_path / f"{'ä' * 120}.png")
-    assert workflows.score_files(tiny_detector, tmp_path, tmp_path / "out")[1] == 1
+    assert workflows.score_files(tiny_detector, tmp_path, tmp_path / "out").scored == 1
 
 
 def test_scoring_again_leaves_nothing_of_the_run_before(tiny_detector, pixels, tmp_path):
@@ -60,9 +60,8 @@ def test_scoring_again_leaves_nothing_of_the_run_before(tiny_detector, pixels, t
     for index in range(3):
         Image.fromarray(pixels[index, ..., 0]).save(queries / f"{index}.png")
     (queries / "broken.png").touch()
-    assert [
-        len(part) if isinstance(part, list) else part for part in workflows.score_files(tiny_detector, queries, tmp_path)[1:]
-    ] == [3, 1]
+    first = workflows.score_files(tiny_detector, queries, tmp_path)
+    assert (first.scored, first.unfinished, len(first.skipped)) == (3, 3, 1)
     mine = tmp_path / "heatmaps" / "mine.png"
     mine.touch()
     (queries / "broken.png").unlink()
@@ -70,3 +69,14 @@ def test_scoring_again_leaves_nothing_of_the_run_before(tiny_detector, pixels, t
     workflows.score_files(tiny_detector, queries, tmp_path)
     assert not (tmp_path / "skipped.csv").exists()
     assert {path.name for path in (tmp_path / "heatmaps").iterdir()} == {"000000-0.png", "000001-1.png", "mine.png"}
+
+
+def test_the_contact_sheet_shows_the_most_anomalous_in_order(tiny_detector, pixels):
+    tiny_detector.calibrate(pixels[:20], verbose=0)
+    results = tiny_detector.predict(pixels, verbose=0)
+    batch = [(str(index), None, image / 255.0) for index, image in enumerate(pixels)]
+    halves = (slice(0, 25), slice(25, None))
+    top = []
+    for half in halves:
+        top = workflows._most_anomalous(top, tiny_detector, batch[half], {name: value[half] for name, value in results.items()})
+    np.testing.assert_array_equal([score for score, _ in top], np.sort(results["score"])[::-1][: workflows.SHOWN])
