@@ -108,7 +108,16 @@ class GAN(OneFileModel):
         z = latent.draw(self.prior, count, self.latent_dim, (self.seed, -1 - seed))
         return np.asarray(to_pixels(self(z)))
 
-    def fit(self, x=None, batch_size=BATCH_SIZE, epochs=1, initial_epoch=0, steps_per_epoch=None, **kwargs):
+    def fit(
+        self,
+        x,
+        batch_size=BATCH_SIZE,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+    ):
         """Train on normal images.
 
         Args:
@@ -116,8 +125,7 @@ class GAN(OneFileModel):
                 `tf.data.Dataset` of such pixels (labels beside them are ignored). An array is shuffled anew for each
                 pass, and what doesn't fill a batch waits for the next one.
             batch_size: images in a step; not for a dataset.
-            epochs, initial_epoch, steps_per_epoch: as in `keras.Model.fit`.
-            **kwargs: `callbacks`, `verbose` as in `keras.Model.fit`.
+            epochs, verbose, callbacks, initial_epoch, steps_per_epoch: as in `keras.Model.fit`.
 
         Returns:
             `keras.callbacks.History`.
@@ -135,7 +143,13 @@ class GAN(OneFileModel):
         # Checked and resized here, not in `train_step`: XLA, where it compiles that, can do neither.
         x = x.map(lambda *batch: self.preparation.resize(require_valid(batch[0]))).prefetch(2)
         return super().fit(
-            x, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch, shuffle=False, **kwargs
+            x,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=callbacks,
+            shuffle=False,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
         )
 
     def _shuffled_batches(self, pixels, batch_size):

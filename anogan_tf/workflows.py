@@ -21,6 +21,7 @@ from anogan_tf.saving import replacing, replacing_folder
 
 EPOCHS = 50
 HELD_OUT_SHARE, LEAST_HELD_OUT, LEAST_TRAINED = 0.1, 50, 50
+FILES_AT_ONCE = 16  # a block of the search: rows are written, and the progress bar moves, as often as it costs nothing
 SHOWN = 12  # images on the contact sheet
 DISPLAY_SIDE = 512  # pixels; overlays are no larger
 SCORE_COLUMNS = ("score", "residual_score", "discrimination_score", "p_value", "label")
@@ -169,11 +170,12 @@ def score_files(detector, paths, out, progress=silent):
         writer = csv.writer(file)
         writer.writerow(("file", *SCORE_COLUMNS, "steps", "converged", "heatmap"))
         for batch in _prepared_batches(detector, paths, skipped, advance):
-            results = detector.predict(np.stack([pixels for *_, pixels in batch]), SCORING_BATCH, verbose=0)
+            results = detector.predict(np.stack([pixels for *_, pixels in batch]), verbose=0)
             overlays = _write_overlays(detector, batch, results, scored, out)
             for row, ((name, *_), overlay) in enumerate(zip(batch, overlays)):
                 search = (results["steps"][row], bool(results["converged"][row]))
                 writer.writerow((name, *score_columns(results, row), *search, overlay))
+                advance()
             file.flush()
             scored += len(batch)
             anomalous += int(results["is_anomaly"].sum())
@@ -194,12 +196,12 @@ def _prepared_batches(detector, paths, skipped, advance):
         picture, pixels = data.prepare_picture(picture, detector.preparation.read)
         if pixels is None:
             skipped.append(picture)
-        else:
-            batch.append((picture.name, _for_display(picture.pixels), pixels))
-        if len(batch) == SCORING_BATCH:
+            advance()
+            continue
+        batch.append((picture.name, _for_display(picture.pixels), pixels))
+        if len(batch) == FILES_AT_ONCE:
             yield batch
             batch = []
-        advance()
     if batch:
         yield batch
 

@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -45,6 +47,21 @@ def test_a_wrong_path_leaves_the_old_scores_alone(tiny_detector, pixels, tmp_pat
     with pytest.raises(FileNotFoundError):
         workflows.score_files(tiny_detector, tmp_path / "nowhere", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_progress_counts_each_image_once_it_is_scored(tiny_detector, pixels, tmp_path):
+    tiny_detector.calibrate(pixels[:20], verbose=0)
+    np.save(tmp_path / "queries.npy", pixels)
+    (tmp_path / "broken.png").touch()
+    rows_at = []
+
+    @contextlib.contextmanager
+    def progress(description, total):
+        assert total == 41
+        yield lambda: rows_at.append(len((tmp_path / "out" / "scores.csv").read_text().splitlines()) - 1)
+
+    workflows.score_files(tiny_detector, tmp_path, tmp_path / "out", progress)
+    assert len(rows_at) == 41 and rows_at[0] <= 0 and rows_at[-1] >= 32  # rows reach the file a block at a time
 
 
 def test_a_name_as_long_as_names_can_be(tiny_detector, pixels, tmp_path):
