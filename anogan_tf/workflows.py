@@ -171,7 +171,8 @@ def score_files(detector, paths, out, progress=silent):
         writer.writerow(("file", *SCORE_COLUMNS, "steps", "converged", "heatmap"))
         for batch in _prepared_batches(detector, paths, skipped, advance):
             results = detector.predict(np.stack([pixels for *_, pixels in batch]), verbose=0)
-            overlays = _write_overlays(detector, batch, results, scored, out)
+            heats = detector.heatmap(results["residual"])
+            overlays = _write_overlays(batch, heats, scored, out)
             for row, ((name, *_), overlay) in enumerate(zip(batch, overlays)):
                 search = (results["steps"][row], bool(results["converged"][row]))
                 writer.writerow((name, *score_columns(results, row), *search, overlay))
@@ -180,7 +181,7 @@ def score_files(detector, paths, out, progress=silent):
             scored += len(batch)
             anomalous += int(results["is_anomaly"].sum())
             unfinished += int((~results["converged"]).sum())
-            top = _most_anomalous(top, detector, batch, results)
+            top = _most_anomalous(top, batch, results, heats)
     if top:
         plots.save_figure(plots.contact_sheet(*zip(*(shown for _, shown in top))), out / "contact_sheet.png")
     if skipped:
@@ -212,10 +213,10 @@ def score_columns(results, row):
     return (*(f"{results[column][row]:.6g}" for column in SCORE_COLUMNS[:-1]), label)
 
 
-def _write_overlays(detector, batch, results, first, out):
+def _write_overlays(batch, heats, first, out):
     """Write the heatmap over each picture of a batch; returns the paths below `out`."""
     paths = []
-    for row, ((name, display, _), heat) in enumerate(zip(batch, detector.heatmap(results["residual"]))):
+    for row, ((name, display, _), heat) in enumerate(zip(batch, heats)):
         # Cut, because a file's name has at most 255 bytes.
         paths.append(Path("heatmaps") / f"{first + row:06d}-{Path(name).stem[:60]}.png")
         with replacing(out / paths[-1]) as path:
@@ -223,9 +224,8 @@ def _write_overlays(detector, batch, results, first, out):
     return paths
 
 
-def _most_anomalous(top, detector, batch, results):
+def _most_anomalous(top, batch, results, heats):
     """The images of `top` and of the batch with the highest scores, as `(score, what the contact sheet shows of it)`."""
-    heats = detector.heatmap(results["residual"])
     for row, (name, _, pixels) in enumerate(batch):
         score = results["score"][row]
         title = f"{Path(name).name[-24:]}  {score:.0f}  p={results['p_value'][row]:.3f}"

@@ -95,5 +95,6 @@ def test_the_contact_sheet_shows_the_most_anomalous_in_order(tiny_detector, pixe
     halves = (slice(0, 25), slice(25, None))
     top = []
     for half in halves:
-        top = workflows._most_anomalous(top, tiny_detector, batch[half], {name: value[half] for name, value in results.items()})
+        rows = {name: value[half] for name, value in results.items()}
+        top = workflows._most_anomalous(top, batch[half], rows, tiny_detector.heatmap(rows["residual"]))
     np.testing.assert_array_equal([score for score, _ in top], np.sort(results["score"])[::-1][: workflows.SHOWN])
