@@ -13,12 +13,14 @@ _HOMES = {
     "comparisons": ("pca_residual",),
     "data": ("load_embedded", "load_images"),
     "detector": ("AnoGAN",),
+    "encoder": ("EncoderTrainer",),
     "gan": ("GAN",),
-    "inversion": ("SearchResult", "SearchSettings", "search"),
+    "inversion": ("Networks", "SearchResult", "search"),
     "metrics": ("auroc",),
     "networks": ("build_discriminator", "build_encoder", "build_generator", "feature_extractor"),
     "plots": ("contact_sheet", "roc_figure", "score_histogram"),
     "preparation": ("Preparation",),
+    "settings": ("SearchSettings",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

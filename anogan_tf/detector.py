@@ -1,6 +1,7 @@
 """The detector: how anomalous an image is, and where (AnoGAN, Schlegl et al. 2017)."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -8,9 +9,11 @@ import tensorflow as tf
 from anogan_tf import maps, networks
 from anogan_tf.backend import keras
 from anogan_tf.calibration import FALSE_POSITIVE_RATE, Calibration, check_count
-from anogan_tf.inversion import SearchSettings, compile_block, draw_starts, search
+from anogan_tf.folding import for_inference
+from anogan_tf.inversion import Networks, compile_stages, draw_starts, search, whitening_basis
 from anogan_tf.preparation import Preparation, check_pixels, require_valid, to_pixels
 from anogan_tf.saving import OneFileModel
+from anogan_tf.settings import SearchSettings
 
 BATCH_SIZE = 64
 
@@ -27,16 +30,19 @@ class AnoGAN(OneFileModel):
     Args:
         generator: `[N, latent_dim]` to `[N, H, W, C]` in [-1, 1].
         discriminator: `[N, H, W, C]` to `[N, 1]` logits, with a layer named `features`.
+        encoder: `[N, H, W, C]` to `[N, latent_dim]`, as `EncoderTrainer` trains it; with one the mode is "refine" unless
+            another is given, without one it is "search".
         preparation: a `Preparation`; by default the one for the networks' image shape.
         features: name of the discriminator's layer that the discrimination loss compares.
-        jit_compile: whether XLA compiles the search of a block: "auto" (on a GPU only: on a CPU it is slower), True or False.
-        **settings: the fields of `SearchSettings`: weight, steps, learning_rate, restarts, ...
+        jit_compile: whether XLA compiles the steps of a block: "auto" (on a GPU only: on a CPU it is slower), True or False.
+        **settings: the fields of `SearchSettings`: mode, weight, steps, restarts, ...
     """
 
     def __init__(
         self,
         generator,
         discriminator,
+        encoder=None,
         preparation=None,
         *,
         features=networks.FEATURES,
@@ -48,6 +54,9 @@ class AnoGAN(OneFileModel):
         self.image_shape = networks.check_pair(generator, discriminator)
         self.generator = generator
         self.discriminator = discriminator
+        self.encoder = encoder
+        if encoder is not None:
+            networks.check_encoder(encoder, generator)
         self.preparation = preparation or Preparation(self.image_shape)
         networks.check_prepared(self.preparation, self.image_shape)
         self._features = features
@@ -55,41 +64,46 @@ class AnoGAN(OneFileModel):
         # Keras would hand `predict` as a whole to XLA, which compiles anew for each number of images.
         self.jit_compile = False
         self._calibration = None
-        self._settings = self._starts = self._search_block = None
+        self._settings = self._starts = self._basis = self._search = None
         known = {field.name for field in dataclasses.fields(SearchSettings)}
         if unknown := sorted(settings.keys() - known):
             raise TypeError(f"{', '.join(unknown)}: no such setting of the search; there are {', '.join(sorted(known))}.")
-        self.settings = SearchSettings(**settings)
+        self.settings = SearchSettings(**{"mode": "search" if encoder is None else "refine", **settings})
         if jit_compile is True and self.settings.block is None:
             raise ValueError("jit_compile=True needs blocks of a fixed size; give block=16, say, in place of None.")
         networks.feature_extractor(discriminator, features)  # a wrong name is an error now, not at the first image
         self.built = True
 
     @classmethod
-    def from_gan(cls, gan, **options):
+    def from_gan(cls, gan, encoder=None, **options):
         """A detector with a copy of a trained GAN's networks, its preparation and its prior.
 
         A copy, so that training on doesn't change a detector that is calibrated already.
 
         Args:
             gan: a `GAN`.
+            encoder: the `encoder` of an `EncoderTrainer` of this GAN, where there is one; it is copied too.
             **options: as for `AnoGAN`: weight, steps, learning_rate, restarts, features, ...
         """
-        copies = {"generator": _copy(gan.averaged_generator), "discriminator": _copy(gan.discriminator)}
+        parts = {"generator": gan.averaged_generator, "discriminator": gan.discriminator, "encoder": encoder}
+        copies = {part: network and networks.copy_network(network) for part, network in parts.items()}
         preparation = type(gan.preparation).from_config(gan.preparation.get_config())
         return cls(**copies, preparation=preparation, **{"prior": gan.prior, **options})
 
     @property
     def settings(self):
-        """The `SearchSettings`. Assign `dataclasses.replace(detector.settings, steps=100)` to change them."""
+        """The `SearchSettings`. Assign `detector.settings.replace(steps=100)` to change them."""
         return self._settings
 
     @settings.setter
     def settings(self, settings):
-        drawn_from = ("prior", "restarts", "seed")
-        before = self._settings and [getattr(self._settings, name) for name in drawn_from]
-        if before != [getattr(settings, name) for name in drawn_from]:
+        if settings.mode != "search" and self.encoder is None:
+            raise ValueError(f"mode={settings.mode!r} needs an encoder: train one with `EncoderTrainer` and pass it as encoder=.")
+        before = self._settings
+        if _differ(before, settings, ("prior", "drawn", "seed")):
             self._starts = np.asarray(draw_starts(settings, self.generator.input_shape[-1]))
+        if _differ(before, settings, ("prior", "seed", "loss", "weight", "kappa")):
+            self._basis = None
         self._settings = settings
         self._forget_graphs()
 
@@ -147,6 +161,7 @@ class AnoGAN(OneFileModel):
             A dict of NumPy arrays, a row for each image, all taken at the same z. Higher scores are more anomalous.
 
             - `score` `[N]`: A = (1 - weight) * residual_score + weight * discrimination_score
+              (with the loss "f-anogan" the sum is residual_score + kappa * discrimination_score, and both are mean squares)
             - `residual_score` `[N]`: R, the sum of `residual`
             - `discrimination_score` `[N]`: D
             - `residual` `[N, H, W, C]`: |x - G(z)| in network units (the pixels' range is 2)
@@ -172,7 +187,7 @@ class AnoGAN(OneFileModel):
         self._check_calibrated_settings()  # once a trace is enough: changed settings are traced anew
         images = self.preparation(pixels)
         starts = tf.constant(self._starts)
-        result = search(self.generator, self._critic(), images, starts, self.settings, self._compiled_block())
+        result = self._ready_search()(images, starts)
         out = {
             "score": result.loss,
             "residual_score": result.residual_loss,
@@ -210,16 +225,35 @@ class AnoGAN(OneFileModel):
             return self.discriminator
         return networks.feature_extractor(self.discriminator, self._features)
 
-    def _compiled_block(self):
-        if self._search_block is None and self.settings.block is not None:
-            jit_compile = self.search_jit_compile
-            if jit_compile == "auto":
-                jit_compile = bool(tf.config.list_logical_devices("GPU"))
-            latent_dim = self._starts.shape[-1]
-            self._search_block = compile_block(
-                self.generator, self._critic(), self.image_shape, latent_dim, self.settings, jit_compile
-            )
-        return self._search_block
+    def make_predict_function(self, force=False):
+        """Keras calls this before it traces `predict`."""
+        self._ready_search()
+        return super().make_predict_function(force)
+
+    def _ready_search(self):
+        """`search` with this detector's networks, as copies made for it, its settings and compiled stages."""
+        if self._search is None:
+            if not tf.executing_eagerly():
+                raise RuntimeError("Score a batch with predict() before a tf.function calls the detector: it isn't ready yet.")
+            parts = (self.generator, self._critic(), self.encoder)
+            copies = (network and for_inference(network, self.settings.precision) for network in parts)
+            searched = Networks(*copies, basis=self._whitening())
+            compiled = None if self.settings.block is None else compile_stages(searched, self.settings, self._jit_compiled())
+            self._search = functools.partial(search, searched, settings=self.settings, compiled=compiled)
+        return self._search
+
+    def _whitening(self):
+        if not (self.settings.whiten and self.settings.steps):
+            return None
+        if self._basis is None:
+            searched = Networks(self.generator, self._critic())
+            self._basis = whitening_basis(searched, self.generator.input_shape[-1], self.settings)
+        return tf.constant(self._basis)
+
+    def _jit_compiled(self):
+        if self.search_jit_compile == "auto":
+            return bool(tf.config.list_logical_devices("GPU"))
+        return self.search_jit_compile
 
     def _check_calibrated_settings(self):
         if self.calibration is None:
@@ -235,16 +269,17 @@ class AnoGAN(OneFileModel):
 
     def _forget_graphs(self):
         """Settings and calibration are constants of the traced graphs."""
-        self._search_block = None
+        self._search = None
         self.predict_function = None
 
     def get_config(self):
         return {
             "name": self.name,
-            **{part: keras.saving.serialize_keras_object(getattr(self, part)) for part in _PARTS},
+            **{part: getattr(self, part) and keras.saving.serialize_keras_object(getattr(self, part)) for part in _PARTS},
             "features": self._features,
             "jit_compile": self.search_jit_compile,
             "starts": self._starts.tolist(),
+            "basis": self._basis is not None and self._basis.tolist(),
             "calibration": self.calibration and self.calibration.get_config(),
             **dataclasses.asdict(self.settings),
         }
@@ -252,19 +287,18 @@ class AnoGAN(OneFileModel):
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        starts, calibration = config.pop("starts"), config.pop("calibration")
+        starts, basis, calibration = (config.pop(name) for name in ("starts", "basis", "calibration"))
         parts = {part: keras.saving.deserialize_keras_object(config.pop(part)) for part in _PARTS}
         detector = cls(**parts, **config)
-        # As drawn when the detector was made: another device may draw with another last bit.
-        detector._starts = np.asarray(starts, np.float32)
+        # As they were when the detector was made: another device may draw with another last bit.
+        detector._starts = np.asarray(starts, np.float32).reshape(-1, detector.generator.input_shape[-1])
+        detector._basis = np.asarray(basis, np.float32) if basis else None
         detector.calibration = calibration and Calibration.from_config(calibration)
         return detector
 
 
-_PARTS = ("generator", "discriminator", "preparation")
+_PARTS = ("generator", "discriminator", "encoder", "preparation")
 
 
-def _copy(network):
-    copy = keras.models.clone_model(network)
-    copy.set_weights(network.get_weights())
-    return copy
+def _differ(before, after, names):
+    return before is None or any(getattr(before, name) != getattr(after, name) for name in names)

@@ -5,19 +5,19 @@ import tensorflow as tf
 
 from anogan_tf import latent, losses, networks
 from anogan_tf.backend import keras
-from anogan_tf.preparation import Preparation, check_pixels, require_valid, to_pixels
-from anogan_tf.saving import OneFileModel
-
-BATCH_SIZE = 16
+from anogan_tf.fitting import PixelModel
+from anogan_tf.preparation import Preparation, to_pixels
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
-class GAN(OneFileModel):
+class GAN(PixelModel):
     """DCGAN (Radford et al. 2016): a generator and a discriminator that learn what normal images look like.
 
     >>> gan = GAN(image_shape=(28, 28, 1), latent_dim=32)
     >>> gan.compile()
     >>> gan.fit(normals, epochs=50)
+
+    Its metrics are both losses, and the discriminator's mean probability of "real" for real and for generated images.
 
     Args:
         image_shape: `(H, W, C)` of the networks; images of other sizes are resized. Sides divisible by 4, 16 to 256.
@@ -51,8 +51,7 @@ class GAN(OneFileModel):
         self.discriminator = discriminator or networks.build_discriminator(image_shape, **sizes)
         self.image_shape = networks.check_pair(self.generator, self.discriminator)
         self.latent_dim = self.generator.input_shape[-1]
-        self.averaged_generator = keras.models.clone_model(self.generator)
-        self.averaged_generator.set_weights(self.generator.get_weights())
+        self.averaged_generator = networks.copy_network(self.generator)
         self.averaged_generator.trainable = False
         self.preparation = preparation or Preparation(self.image_shape)
         networks.check_prepared(self.preparation, self.image_shape)
@@ -94,11 +93,6 @@ class GAN(OneFileModel):
             keras.metrics.Mean(name=name) for name in ("discriminator_loss", "generator_loss", "real_score", "fake_score")
         ]
 
-    @property
-    def metrics(self):
-        """The GAN's own: both losses, and the discriminator's mean probability of "real" for real and generated images."""
-        return getattr(self, "_trackers", [])
-
     def call(self, z):
         """Images G(z), `[N, H, W, C]` in [-1, 1], for latent vectors `[N, latent_dim]`."""
         return self.averaged_generator(z, training=False)
@@ -108,74 +102,8 @@ class GAN(OneFileModel):
         z = latent.draw(self.prior, count, self.latent_dim, (self.seed, -1 - seed))
         return np.asarray(to_pixels(self(z)))
 
-    def fit(
-        self,
-        x,
-        batch_size=BATCH_SIZE,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        initial_epoch=0,
-        steps_per_epoch=None,
-    ):
-        """Train on normal images.
-
-        Args:
-            x: pixels as they come: array `[N, h, w]` or `[N, h, w, c]` (uint8, uint16, or float in [0, 1]), or a batched
-                `tf.data.Dataset` of such pixels (labels beside them are ignored). An array is shuffled anew for each
-                pass, and what doesn't fill a batch waits for the next one.
-            batch_size: images in a step; not for a dataset.
-            epochs, verbose, callbacks, initial_epoch, steps_per_epoch: as in `keras.Model.fit`.
-
-        Returns:
-            `keras.callbacks.History`.
-
-        Raises:
-            ValueError: for pixels that can't be used, naming the remedy.
-        """
-        if not self.compiled:
-            raise ValueError("Call compile() before fit(): `gan.compile()` sets DCGAN's defaults.")
-        if not isinstance(x, tf.data.Dataset):
-            pixels = check_pixels(x, "x")
-            batch_size = min(batch_size, len(pixels))
-            steps_per_epoch = steps_per_epoch or len(pixels) // batch_size
-            x = self._shuffled_batches(pixels, batch_size)
-        # Checked and resized here, not in `train_step`: XLA, where it compiles that, can do neither.
-        x = x.map(lambda *batch: self.preparation.resize(require_valid(batch[0]))).prefetch(2)
-        return super().fit(
-            x,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=callbacks,
-            shuffle=False,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=steps_per_epoch,
-        )
-
-    def _shuffled_batches(self, pixels, batch_size):
-        """Endless batches from where the step count stands; each pass over the pixels has its order from (seed, pass)."""
-        pixels = tf.constant(pixels)
-        order = tf.range(len(pixels))
-
-        def one_pass(number):
-            seed = tf.stack([tf.cast(self.seed, tf.int64), number])
-            shuffled = tf.random.experimental.stateless_shuffle(order, seed, alg="philox")
-            return tf.data.Dataset.from_tensor_slices(shuffled).batch(batch_size, drop_remainder=True)
-
-        passes, done = divmod(int(self.discriminator_optimizer.iterations.numpy()), len(pixels) // batch_size)
-        rows = tf.data.Dataset.range(passes, tf.int64.max).flat_map(one_pass).skip(done)
-        return rows.map(lambda rows: tf.gather(pixels, rows))
-
-    def train_step(self, data):
-        """One step of the discriminator, then one of the generator, on one batch of pixels."""
-        pixels = keras.utils.unpack_x_y_sample_weight(data)[0]
-        real = self.preparation(pixels)
-        # Nothing may move before the images are there: at the end of a dataset of unknown length Keras runs one step
-        # more than it has batches, and of that step only what needs no images would take place.
-        with tf.control_dependencies([real]):
-            return self._train_networks(real)
-
-    def _train_networks(self, real):
+    def train_on_images(self, real):
+        """One step of the discriminator, then one of the generator."""
         step = tf.cast(self.discriminator_optimizer.iterations, tf.int32)
         # Everything random is drawn from (seed, step): a resumed run is the same run.
         z = latent.draw(self.prior, tf.shape(real)[0], self.latent_dim, tf.stack([self.seed, step]))
@@ -184,10 +112,7 @@ class GAN(OneFileModel):
         discriminator_loss, real_logits, fake_logits = self._train_discriminator(real, fake)
         generator_loss = self._train_generator(fake, generator_tape)
         self._update_average(step)
-        values = (discriminator_loss, generator_loss, tf.sigmoid(real_logits), tf.sigmoid(fake_logits))
-        for tracker, value in zip(self._trackers, values):
-            tracker.update_state(value)
-        return self.get_metrics_result()
+        return self._track(discriminator_loss, generator_loss, tf.sigmoid(real_logits), tf.sigmoid(fake_logits))
 
     def _train_discriminator(self, real, fake):
         with tf.GradientTape() as tape:

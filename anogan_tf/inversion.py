@@ -1,79 +1,23 @@
 """The latent search: gradient descent over z until G(z) is closest to x (Schlegl et al. 2017, section 2.2).
 
-z is not a `tf.Variable` but a tensor that travels through a `tf.while_loop`, with Adam's moments and a flag for each
+z is not a `tf.Variable` but a tensor that travels through a `tf.while_loop`, with the optimiser's state and a flag for each
 row. So one trace serves any number of images, concurrent calls never see each other's z, and the loop exports whole.
+
+A search has three stages, each a function of a fixed block of rows: `begin` (f(x) and the starts, once per image),
+`advance` (a few steps of every row; whoever has finished makes room for an image that waits) and `finish` (everything at
+the z that is returned).
 """
 
-import dataclasses
-import numbers
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from anogan_tf import latent, losses
+from anogan_tf.descent import BFGS, Adam
 
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults (Kingma and Ba 2015)
-LOSSES = ("feature_matching", "reference")
-KEEPS = ("best", "last")
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchSettings:
-    """Everything that decides where a search ends. All of it is saved, calibrated and exported together.
-
-    Attributes:
-        weight: lambda; the loss is (1 - weight) * residual + weight * discrimination.
-        steps: Gamma, the most gradient steps an image gets.
-        learning_rate: of Adam.
-        restarts: how many starts each image gets; the best is kept per image.
-        loss: the discrimination term, "feature_matching" (the paper's) or "reference" (Yeh et al.).
-        keep: which z is returned, the "best" seen or the "last" (the paper's).
-        prior: what z was drawn from in training, "normal" or "uniform".
-        constraint: None, "project" (z stays in the ball or cube of the prior) or "penalty" (a prior term in the loss).
-        penalty_weight: weight of the prior term.
-        tolerance: an image has converged when its loss hasn't fallen by this share within `patience` steps; 0 never.
-        patience: see tolerance.
-        block: rows searched together, padded to exactly this number, so that an image's score doesn't depend on its
-            batch-mates to the last bit; None searches all rows at once, faster but without that promise.
-        seed: of the starts.
-    """
-
-    weight: float = 0.1
-    steps: int = 500
-    learning_rate: float = 0.1
-    restarts: int = 1
-    loss: str = "feature_matching"
-    keep: str = "best"
-    prior: str = "normal"
-    constraint: str | None = None
-    penalty_weight: float = 1.0
-    tolerance: float = 1e-3
-    patience: int = 50
-    block: int | None = 16
-    seed: int = 0
-
-    def __post_init__(self):
-        latent.check_prior(self.prior)
-        for name, allowed in (("loss", LOSSES), ("keep", KEEPS), ("constraint", latent.CONSTRAINTS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {list(allowed)}.")
-        for name, least in (("steps", 0), ("restarts", 1), ("patience", 1), ("seed", 0)):
-            self._make_whole(name, least)
-        if self.block is not None:
-            self._make_whole("block", 1)
-        for name in ("weight", "learning_rate", "penalty_weight", "tolerance"):
-            if not getattr(self, name) >= 0.0:
-                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more.")
-            object.__setattr__(self, name, float(getattr(self, name)))
-        if self.weight > 1.0:
-            raise ValueError(f"weight={self.weight} must lie in [0, 1]: 0 is the residual alone, 1 the discriminator alone.")
-
-    def _make_whole(self, name, least):
-        """NumPy's integers become Python's, which a saved configuration can hold."""
-        value = getattr(self, name)
-        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name}={value!r} must be a whole number from {least}.")
-        object.__setattr__(self, name, int(value))
+ROUND = 5  # steps between two looks at who has finished
 
 
 class SearchResult(NamedTuple):
@@ -82,7 +26,8 @@ class SearchResult(NamedTuple):
     Attributes:
         z: `[N, latent_dim]`.
         reconstruction: `[N, H, W, C]`, G(z) in [-1, 1].
-        loss: `[N]`, (1 - weight) * residual_loss + weight * discrimination_loss, the anomaly score.
+        loss: `[N]`, the anomaly score: (1 - weight) * residual_loss + weight * discrimination_loss, or
+            residual_loss + kappa * discrimination_loss for "f-anogan".
         residual_loss: `[N]`.
         discrimination_loss: `[N]`.
         steps: `[N]` int32, gradient steps taken.
@@ -98,186 +43,299 @@ class SearchResult(NamedTuple):
     converged: tf.Tensor
 
 
+class Networks(NamedTuple):
+    """What a search needs of the networks, each called with `training=False`.
+
+    Attributes:
+        generator: `[N, latent_dim]` to `[N, H, W, C]` in [-1, 1].
+        critic: the feature extractor f, or for the loss "reference" the discriminator's logits.
+        encoder: `[N, H, W, C]` to `[N, latent_dim]`; only for the modes "encoder" and "refine".
+        basis: `[latent_dim, latent_dim]`, see `latent.whitening`; None steps in z itself.
+    """
+
+    generator: Callable
+    critic: Callable
+    encoder: Callable | None = None
+    basis: tf.Tensor | None = None
+
+
+class Stages(NamedTuple):
+    """The three stages of a search, each a function of one block of rows. See `stages` and `compile_stages`.
+
+    Attributes:
+        begin: `(images, drawn)` to `(features, starts [B, restarts, latent_dim])`.
+        advance: `(images, features, _Rows)` to `_Rows`, some steps further.
+        finish: `(images, features, _Reached)` to `(SearchResult, objective [B])`; objective is the loss with the prior term, by
+            which restarts are compared.
+    """
+
+    begin: Callable
+    advance: Callable
+    finish: Callable
+
+
+class _Reached(NamedTuple):
+    """How far the search of each row has come."""
+
+    z: tf.Tensor  # to be looked at next
+    kept_z: tf.Tensor
+    kept: tf.Tensor  # objective at kept_z
+    taken: tf.Tensor  # steps
+    converged: tf.Tensor
+
+
+class _Rows(NamedTuple):
+    """What travels through the loop, a row for each image that is being searched."""
+
+    reached: _Reached
+    optimizer: NamedTuple
+    active: tf.Tensor  # still searching
+    mark: tf.Tensor  # the objective that the next improvement is measured from
+    waited: tf.Tensor  # steps since the mark was set
+
+
 def draw_starts(settings, latent_dim):
-    """The starts, `[restarts, latent_dim]`: the same for every image, so that an image's score is its own."""
-    return latent.draw(settings.prior, settings.restarts, latent_dim, (settings.seed, 0))
+    """The starts that are drawn, `[drawn, latent_dim]`: the same for every image, so that an image's score is its own."""
+    return latent.draw(settings.prior, settings.drawn, latent_dim, (settings.seed, 0))
 
 
-def search(generator, critic, images, starts, settings, search_block=None):
+def search(networks, images, drawn, settings, compiled=None, refill=True):
     """Search every image from every start, in blocks, and keep each image's best.
 
     Args:
-        generator: `[N, latent_dim]` to `[N, H, W, C]` in [-1, 1].
-        critic: the feature extractor f where `settings.loss` is "feature_matching", the discriminator's logits where it
-            is "reference".
+        networks: `Networks`.
         images: `[N, H, W, C]` float32 in [-1, 1].
-        starts: `[restarts, latent_dim]`, the same for all images.
+        drawn: starts drawn from the prior, `[drawn, latent_dim]`, the same for all images.
         settings: `SearchSettings`.
-        search_block: a compiled `search_rows` of the same networks and settings (see `compile_block`); by default
-            `search_rows` runs as it is.
+        compiled: `compile_stages` of the same networks and settings; by default the stages run as they are.
+        refill: whether an image that has finished makes room for one that waits, or its block waits for its last image.
+            It changes no result, only the time.
 
     Returns:
         `SearchResult` with N rows.
     """
-    if search_block is None:
-
-        def search_block(*rows):
-            return search_rows(generator, critic, *rows, settings)
-
-    restarts, count = tf.shape(starts)[0], tf.shape(images)[0]
+    run = compiled or stages(networks, settings)
+    count, restarts = tf.shape(images)[0], settings.restarts
+    features, starts = _map_blocks(lambda images: run.begin(images, drawn), (images,), settings.block)
     # Every pair of image and start is a row of its own: [image 0 start 0, image 0 start 1, ...].
-    rows = tf.repeat(images, restarts, axis=0)
-    row_starts = tf.tile(starts, (count, 1))
-    if settings.block is None:
-        results, objective = search_block(rows, row_starts, tf.fill((count * restarts,), True))
-    else:
-        results, objective = _map_blocks(search_block, rows, row_starts, settings.block)
+    owners = tf.repeat(tf.range(count), restarts)
+    starts = tf.reshape(starts, (-1, starts.shape[-1]))
+    ended = _run_queue(run.advance, networks, images, features, owners, starts, settings, refill)
+    rows = (tf.gather(images, owners), tf.gather(features, owners), ended)
+    results, objective = _map_blocks(run.finish, rows, settings.block)
     best = tf.argmin(tf.reshape(objective, (count, restarts)), axis=1, output_type=tf.int32)
     chosen = tf.range(count) * restarts + best
     return tf.nest.map_structure(lambda rows: tf.gather(rows, chosen), results)
 
 
-def compile_block(generator, critic, image_shape, latent_dim, settings, jit_compile=False):
-    """`search_rows` as a `tf.function` with one trace, whatever the number of images."""
-    signature = [
-        tf.TensorSpec((settings.block, *image_shape), tf.float32),
-        tf.TensorSpec((settings.block, latent_dim), tf.float32),
-        tf.TensorSpec((settings.block,), tf.bool),
-    ]
+def stages(networks, settings):
+    """The `Stages` of a search as plain functions, for any number of rows."""
 
-    @tf.function(input_signature=signature, jit_compile=jit_compile)
-    def search_block(images, starts, active):
-        return search_rows(generator, critic, images, starts, active, settings)
+    def begin(images, drawn):
+        features = networks.critic(images, training=False) if settings.loss != "reference" else tf.zeros_like(images[:, :0])
+        return features, _choose_starts(networks, images, features, drawn, settings)
 
-    return search_block
+    def advance(images, features, rows):
+        return _take_steps(networks, images, features, rows, settings)
+
+    def finish(images, features, rows):
+        return _at_returned_z(networks, images, features, rows, settings)
+
+    return Stages(begin, advance, finish)
 
 
-def _map_blocks(search_block, images, starts, block):
-    """Run `search_block` on `block` rows at a time; the last block is filled up with inactive rows."""
-    count = tf.shape(images)[0]
+def compile_stages(networks, settings, jit_compile=False):
+    """`stages` as `tf.function`s with one trace each for the settings' block, whatever the number of images."""
+    plain = stages(networks, settings)
+    advance = tf.function(plain.advance, jit_compile=jit_compile)
+    return Stages(tf.function(plain.begin), advance, tf.function(plain.finish))
+
+
+def _map_blocks(function, rows, block):
+    """Run `function` on `block` rows at a time; the last block is filled up with zeros. None runs it on all rows at once."""
+    if block is None:
+        return function(*rows)
+    count = tf.shape(rows[0])[0]
     blocks = (count + block - 1) // block
 
     def to_blocks(rows):
-        surplus = blocks * block - count
-        padded = tf.pad(rows, [(0, surplus)] + [(0, 0)] * (rows.shape.rank - 1))
+        padded = tf.pad(rows, [(0, blocks * block - count)] + [(0, 0)] * (rows.shape.rank - 1))
         return tf.reshape(padded, (blocks, block, *rows.shape[1:]))
 
-    active = to_blocks(tf.fill((count,), True))
-    signature = (SearchResult(*[tf.float32] * 5, tf.int32, tf.bool), tf.float32)
+    rows = tf.nest.map_structure(to_blocks, rows)
+    one = tf.nest.map_structure(lambda rows: tf.TensorSpec(rows.shape[1:], rows.dtype), rows)
+    made = tf.function(function).get_concrete_function(*one).structured_outputs
+    made = tf.nest.map_structure(lambda made: tf.TensorSpec(made.shape, made.dtype), made)
     # One block after another: two at once would share the cores and double the memory.
-    stacked = tf.map_fn(
-        lambda rows: search_block(*rows), (to_blocks(images), to_blocks(starts), active),
-        fn_output_signature=signature, parallel_iterations=1,
-    )  # fmt: skip
+    stacked = tf.map_fn(lambda rows: function(*rows), rows, fn_output_signature=made, parallel_iterations=1)
     return tf.nest.map_structure(lambda rows: tf.reshape(rows, (-1, *rows.shape[2:]))[:count], stacked)
 
 
-class _State(NamedTuple):
-    """What travels through the loop, a row for each image."""
-
-    z: tf.Tensor
-    first_moment: tf.Tensor
-    second_moment: tf.Tensor
-    taken: tf.Tensor  # steps taken
-    active: tf.Tensor  # still searching
-    kept_z: tf.Tensor
-    kept: tf.Tensor  # objective at kept_z
-    mark: tf.Tensor  # the objective that the next improvement is measured from
-    waited: tf.Tensor  # steps since the mark was set
-
-
-def search_rows(generator, critic, images, starts, active, settings):
-    """Search all rows together, each from its own start, none seeing another.
+def _run_queue(advance, networks, images, features, owners, starts, settings, refill):
+    """Search every row; in a block, a row that has finished makes room for one that waits.
 
     Args:
-        generator, critic, settings: as in `search`.
-        images: `[B, H, W, C]` in [-1, 1].
-        starts: `[B, latent_dim]`.
-        active: `[B]` bool; rows that are false stay where they start.
+        advance, networks, images, features, settings, refill: as in `search`.
+        owners: `[R]`, which image each row searches for.
+        starts: `[R, latent_dim]`.
 
     Returns:
-        `(SearchResult, objective)`; objective `[B]` is the loss with the prior term, by which restarts are compared.
+        `_Reached` with R rows.
     """
-    terms = _loss_terms(generator, critic, images, settings)
-    if settings.constraint == "project":
-        starts = latent.project(settings.prior, starts)
+    optimizer, count = _optimizer(settings, networks.basis), tf.shape(starts)[0]
 
-    def body(state):
+    def enter(slots):
+        rows = _first_rows(tf.gather(starts, tf.minimum(slots, count - 1)), optimizer, settings)
+        return rows._replace(active=rows.active & (slots < count))
+
+    def body(slots, following, rows, ended):
+        owner = tf.gather(owners, tf.minimum(slots, count - 1))
+        rows = advance(tf.gather(images, owner), tf.gather(features, owner), rows)
+        ended = tf.nest.map_structure(functools.partial(_write, slots), ended, rows.reached)
+        free = ~rows.active
+        if not refill:
+            free &= tf.reduce_all(free)
+        waiting = following + tf.cumsum(tf.cast(free, tf.int32), exclusive=True)
+        slots = tf.where(free, tf.minimum(waiting, count), slots)
+        following = tf.minimum(following + tf.reduce_sum(tf.cast(free, tf.int32)), count)
+        return slots, following, _where(free, enter(slots), rows), ended
+
+    # One row more than there are: empty slots have its number, and write there.
+    slots = tf.minimum(tf.range(settings.block or count), count)
+    ended = _first_rows(tf.concat([starts, starts[:1]], axis=0), optimizer, settings).reached
+    state = (slots, tf.minimum(tf.size(slots), count), enter(slots), ended)
+    *_, ended = tf.while_loop(
+        lambda slots, following, rows, ended: tf.reduce_any(rows.active), body, state, parallel_iterations=1
+    )
+    return tf.nest.map_structure(lambda rows: rows[:count], ended)
+
+
+def _write(numbers, rows, values):
+    return tf.tensor_scatter_nd_update(rows, numbers[:, tf.newaxis], values)
+
+
+def _where(condition, new, old):
+    """`tf.where` by rows, `[B]`, over whole structures."""
+
+    def choose(new, old):
+        return tf.where(tf.reshape(condition, (-1, *[1] * (new.shape.rank - 1))), new, old)
+
+    return tf.nest.map_structure(choose, new, old)
+
+
+def _optimizer(settings, basis):
+    return BFGS(basis) if settings.optimizer == "bfgs" else Adam(settings.learning_rate, basis)
+
+
+def _first_rows(starts, optimizer, settings):
+    """`_Rows` before their first step."""
+    infinite = tf.zeros_like(starts[:, 0]) + float("inf")
+    none = tf.zeros_like(infinite, tf.int32)
+    reached = _Reached(z=starts, kept_z=starts, kept=infinite, taken=none, converged=none < 0)
+    return _Rows(reached, optimizer.start(starts), active=none < settings.steps, mark=infinite, waited=none)
+
+
+def _choose_starts(networks, images, features, drawn, settings):
+    """The starts of each image, `[B, restarts, latent_dim]`: the best of its candidates."""
+    count = tf.shape(images)[0]
+    drawn = tf.ensure_shape(drawn, (settings.drawn, drawn.shape[-1]))
+    candidates = tf.tile(drawn[tf.newaxis], (count, 1, 1))
+    if settings.mode != "search":
+        encoded = networks.encoder(images, training=False)
+        candidates = tf.concat([encoded[:, tf.newaxis], candidates], axis=1)
+    if settings.constraint == "project":
+        candidates = latent.project(settings.prior, candidates)
+    if settings.considered == settings.restarts:
+        return candidates
+
+    def objective(z):
+        return _evaluate(networks, images, features, z, settings)[0]
+
+    # The drawn ones are the same for every image; still each image's objective is its own.
+    objectives = tf.map_fn(objective, tf.transpose(candidates, (1, 0, 2)), fn_output_signature=tf.float32, parallel_iterations=1)
+    order = tf.argsort(objectives, axis=0, stable=True)[: settings.restarts]
+    return tf.gather(candidates, tf.transpose(order), batch_dims=1)
+
+
+def _take_steps(networks, images, features, rows, settings):
+    """Up to `ROUND` steps of all rows together, none seeing another."""
+    optimizer = _optimizer(settings, networks.basis)
+
+    def body(rows):
+        z = rows.reached.z
         # Networks stay as they are: only z is watched, so no gradient of a weight is ever computed.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(state.z)
-            objective = terms(state.z)[0]
-        return (_advance(state, objective, tape.gradient(objective, state.z), settings),)
+            tape.watch(z)
+            objective = _evaluate(networks, images, features, z, settings)[0]
+        return (_advance(rows, objective, tape.gradient(objective, z), optimizer, settings),)
 
-    state = _initial_state(starts, active)
-    (state,) = tf.while_loop(
-        lambda state: tf.reduce_any(state.active), body, (state,), maximum_iterations=settings.steps, parallel_iterations=1
+    (rows,) = tf.while_loop(
+        lambda rows: tf.reduce_any(rows.active), body, (rows,), maximum_iterations=ROUND, parallel_iterations=1
     )
-    z = state.z
-    if settings.keep == "best":
-        # The loop looked at every z but the last.
-        last = terms(state.z)[0]
-        z = tf.where((last < state.kept)[:, tf.newaxis], state.z, state.kept_z)
-    objective, loss, residual, discrimination, reconstruction = terms(z)
-    converged = active & ~state.active
-    return SearchResult(z, reconstruction, loss, residual, discrimination, state.taken, converged), objective
+    return rows
 
 
-def _loss_terms(generator, critic, images, settings):
-    """A function of z `[B, latent_dim]`: objective, loss, residual, discrimination (each `[B]`) and G(z)."""
-    matching = settings.loss == "feature_matching"
-    image_features = critic(images, training=False) if matching else None  # f(x): once per image, not once per step
-
-    def terms(z):
-        reconstruction = generator(z, training=False)
-        residual = losses.residual_loss(images, reconstruction)
-        judged = critic(reconstruction, training=False)
-        discrimination = losses.discrimination_loss(image_features, judged) if matching else losses.reference_loss(judged)
-        loss = (1.0 - settings.weight) * residual + settings.weight * discrimination
-        objective = loss
-        if settings.constraint == "penalty":
-            objective += settings.penalty_weight * latent.penalty(settings.prior, z)
-        return objective, loss, residual, discrimination, reconstruction
-
-    return terms
-
-
-def _initial_state(starts, active):
-    zeros, infinite = tf.zeros_like(starts), tf.fill(tf.shape(active), float("inf"))
-    none = tf.zeros_like(active, tf.int32)
-    return _State(
-        z=starts, first_moment=zeros, second_moment=zeros, taken=none, active=active,
-        kept_z=starts, kept=infinite, mark=infinite, waited=none,
-    )  # fmt: skip
-
-
-def _advance(state, objective, gradient, settings):
-    """One Adam step (Kingma and Ba 2015, algorithm 1) of every active row; the others stay as they are."""
-    better = state.active & (objective < state.kept)
-    marked = objective < state.mark * (1.0 - settings.tolerance)
-    waited = tf.where(marked, 0, state.waited + 1)
-    going = state.active & ((waited < settings.patience) if settings.tolerance else True)
-
-    taken = state.taken + tf.cast(going, tf.int32)
-    count = tf.cast(tf.maximum(taken, 1), tf.float32)[:, tf.newaxis]
-    first = BETA_1 * state.first_moment + (1.0 - BETA_1) * gradient
-    second = BETA_2 * state.second_moment + (1.0 - BETA_2) * tf.square(gradient)
-    direction = (first / (1.0 - BETA_1**count)) / (tf.sqrt(second / (1.0 - BETA_2**count)) + EPSILON)
-    z = state.z - settings.learning_rate * direction
+def _advance(rows, objective, gradient, optimizer, settings):
+    """One step of every active row after a look at its z; the others stay as they are."""
+    reached, active = rows.reached, rows.active
+    better = active & (objective < reached.kept)
+    marked = objective < rows.mark * (1.0 - settings.tolerance)
+    waited = tf.where(marked, 0, rows.waited + 1)
+    going = active & ((waited < settings.patience) if settings.tolerance else True)
+    state, z = optimizer.step(rows.optimizer, reached.z, objective, gradient)
     if settings.constraint == "project":
         z = latent.project(settings.prior, z)
-
-    def if_going(new, old):
-        return tf.where(going[:, tf.newaxis], new, old)
-
-    return _State(
-        z=if_going(z, state.z),
-        first_moment=if_going(first, state.first_moment),
-        second_moment=if_going(second, state.second_moment),
+    taken = reached.taken + tf.cast(going, tf.int32)
+    reached = _Reached(
+        z=_where(going, z, reached.z),
+        kept_z=_where(better, reached.z, reached.kept_z),
+        kept=tf.where(better, objective, reached.kept),
         taken=taken,
-        active=going,
-        kept_z=tf.where(better[:, tf.newaxis], state.z, state.kept_z),
-        kept=tf.where(better, objective, state.kept),
-        mark=tf.where(marked, objective, state.mark),
-        waited=waited,
+        converged=reached.converged | (active & ~going),
     )
+    mark = tf.where(marked, objective, rows.mark)
+    return _Rows(reached, _where(going, state, rows.optimizer), going & (taken < settings.steps), mark, waited)
+
+
+def _at_returned_z(networks, images, features, ended, settings):
+    """`(SearchResult, objective)`, everything at the one z that is returned."""
+    z = ended.z
+    if settings.keep == "best" and settings.steps:
+        # The loop looked at every z but the last.
+        last = _evaluate(networks, images, features, ended.z, settings)[0]
+        z = _where(last < ended.kept, ended.z, ended.kept_z)
+    objective, loss, residual, discrimination, reconstruction = _evaluate(networks, images, features, z, settings)
+    return SearchResult(z, reconstruction, loss, residual, discrimination, ended.taken, ended.converged), objective
+
+
+def _evaluate(networks, images, features, z, settings):
+    """At z `[B, latent_dim]`: objective, loss, residual, discrimination (each `[B]`) and G(z)."""
+    reconstruction = networks.generator(z, training=False)
+    judged = networks.critic(reconstruction, training=False)
+    if settings.loss == "f-anogan":
+        residual = losses.mean_squared_loss(images, reconstruction)
+        discrimination = losses.mean_squared_loss(features, judged)
+        loss = residual + settings.kappa * discrimination
+    else:
+        residual = losses.residual_loss(images, reconstruction)
+        reference = settings.loss == "reference"
+        discrimination = losses.reference_loss(judged) if reference else losses.discrimination_loss(features, judged)
+        loss = (1.0 - settings.weight) * residual + settings.weight * discrimination
+    objective = loss
+    if settings.constraint == "penalty":
+        objective += settings.penalty_weight * latent.penalty(settings.prior, z)
+    return objective, loss, residual, discrimination, reconstruction
+
+
+def whitening_basis(networks, latent_dim, settings):
+    """The basis of `latent.whitening` for the loss of the settings, NumPy `[latent_dim, latent_dim]`."""
+
+    def outputs(z):
+        images = networks.generator(z, training=False)
+        judged = networks.critic(images, training=False)
+        weights = (1.0 - settings.weight, settings.weight)
+        if settings.loss == "f-anogan":
+            weights = (1.0 / images.shape[1:].num_elements(), settings.kappa / judged.shape[1:].num_elements())
+        return [tf.cast(output, tf.float32) * weight**0.5 for output, weight in zip((images, judged), weights)]
+
+    return latent.whitening(outputs, settings.prior, latent_dim, (settings.seed, 1))

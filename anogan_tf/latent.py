@@ -1,11 +1,15 @@
-"""The prior over z: drawing from it, and keeping a search where the generator was trained."""
+"""The latent space: drawing from its prior, keeping a search where the generator was trained, its coordinates."""
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 PRIORS = ("normal", "uniform")
 CONSTRAINTS = (None, "project", "penalty")
+SAMPLES = 1024  # of the metric; more where z is longer than an eighth of that
+AT_ONCE = 64
+FLOOR = 1e-3  # share of the mean eigenvalue that every direction of the metric has at least
 
 
 def check_prior(prior):
@@ -52,3 +56,35 @@ def penalty(prior, z):
     if check_prior(prior) == "uniform":
         return tf.reduce_sum(tf.square(z - tf.clip_by_value(z, -1.0, 1.0)), axis=-1)
     return tf.reduce_sum(tf.square(z), axis=-1) / 2.0
+
+
+def whitening(outputs, prior, latent_dim, seed):
+    """Coordinates of the latent space in which, on average, every direction changes the outputs alike.
+
+    With J the Jacobian of `outputs` and M the mean of J^T J over the prior (the metric that a generator gives its latent
+    space, Arvanitidis et al. 2018), A A^T = M^-1 up to a factor, and z = A u. M is estimated from products J^T e with
+    random e, each at a z of its own.
+
+    Args:
+        outputs: a function of z `[N, latent_dim]` to a list of float32 tensors `[N, ...]`.
+        prior, latent_dim, seed: as in `draw`.
+
+    Returns:
+        A, `[latent_dim, latent_dim]` NumPy float32; the geometric mean of its singular values is 1.
+    """
+    @tf.function
+    def product(seeds):
+        z = draw(prior, AT_ONCE, latent_dim, seeds[0])
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            values = tf.concat([tf.reshape(value, (AT_ONCE, -1)) for value in outputs(z)], axis=1)
+        return tape.gradient(values, z, output_gradients=draw("normal", AT_ONCE, values.shape[1], seeds[1]))
+
+    batches = range(max(SAMPLES, 8 * latent_dim) // AT_ONCE)
+    seeds = [tf.constant([(seed[0], seed[1] + 2 * batch), (seed[0], seed[1] + 2 * batch + 1)]) for batch in batches]
+    products = np.concatenate([product(pair) for pair in seeds]).astype(np.float64)
+    metric = products.T @ products / len(products)
+    scales, directions = np.linalg.eigh(metric)
+    scales = np.maximum(scales, FLOOR * scales.mean()) if scales.mean() else np.ones_like(scales)
+    lengths = 1.0 / np.sqrt(scales)
+    return (directions * (lengths / np.exp(np.log(lengths).mean()))).astype(np.float32)

@@ -55,6 +55,19 @@ def reference_loss(reconstruction_logits):
     return _sum_per_image(tf.nn.softplus(-tf.cast(reconstruction_logits, tf.float32)))
 
 
+def mean_squared_loss(one, other):
+    """Mean of the squared difference, the terms of f-AnoGAN's loss and score (Schlegl et al. 2019, eqs. 3, 4 and 6).
+
+    Args:
+        one, other: `[N, ...]`, images in [-1, 1], features or latent vectors.
+
+    Returns:
+        `[N]` float32, 0 or more.
+    """
+    difference = tf.cast(one, tf.float32) - tf.cast(other, tf.float32)
+    return tf.reduce_mean(tf.square(difference), axis=tf.range(1, tf.rank(difference)))
+
+
 def discriminator_loss(real_logits, fake_logits, label_smoothing=0.0):
     """Cross-entropy of telling real from generated images.
 

@@ -144,6 +144,13 @@ def build_encoder(image_shape, latent_dim=LATENT_DIM, *, preset="light", width=N
     return keras.Model(images, latents, name="encoder")
 
 
+def copy_network(network):
+    """A copy of a functional network, with weights of its own."""
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
 def check_image_shape(image_shape):
     """Return `image_shape` as three integers, or raise a ValueError that says what a network can have."""
     try:
@@ -164,6 +171,15 @@ def check_pair(generator, discriminator):
     if made != judged:
         raise ValueError(f"The generator makes images of shape {made}, the discriminator takes {judged}; they must agree.")
     return made
+
+
+def check_encoder(encoder, generator):
+    """Raise a ValueError unless the encoder maps the generator's images to its latent vectors."""
+    found, wanted = ((network.input_shape[1:], network.output_shape[1:]) for network in (encoder, generator))
+    if found != wanted[::-1]:
+        raise ValueError(
+            f"The encoder maps {found[0]} to {found[1]}; this generator needs one that maps {wanted[1]} to {wanted[0]}."
+        )
 
 
 def check_prepared(preparation, image_shape):

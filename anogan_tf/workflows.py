@@ -14,7 +14,8 @@ from anogan_tf.calibration import FALSE_POSITIVE_RATE, check_count
 from anogan_tf.callbacks import Advance, SampleGrid
 from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
 from anogan_tf.detector import AnoGAN
-from anogan_tf.gan import BATCH_SIZE, GAN
+from anogan_tf.fitting import BATCH_SIZE
+from anogan_tf.gan import GAN
 from anogan_tf.networks import check_image_shape
 from anogan_tf.preparation import Preparation
 from anogan_tf.saving import replacing, replacing_folder

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from anogan_tf import latent
-from anogan_tf.inversion import SearchSettings, compile_block, draw_starts, search
+from anogan_tf.inversion import Networks, compile_stages, draw_starts, search
+from anogan_tf.settings import SearchSettings
 
 RESIDUAL_ONLY = SearchSettings(weight=0.0, steps=400, learning_rate=0.05, tolerance=0.0, block=4)
 
@@ -37,7 +38,7 @@ def images_of(*rows):
 
 def run(generator, images, settings, critic=doubled, starts=None, dimension=1):
     starts = draw_starts(settings, dimension) if starts is None else tf.constant(starts, tf.float32)
-    return tf.function(lambda images: search(generator, critic, images, starts, settings))(images)
+    return tf.function(lambda images: search(Networks(generator, critic), images, starts, settings))(images)
 
 
 def test_finds_the_query_of_an_identity():
@@ -163,15 +164,16 @@ def test_features_of_the_query_are_computed_once():
 
 def test_one_trace_whatever_the_number_of_images():
     settings = dataclasses.replace(RESIDUAL_ONLY, steps=5)
-    block = compile_block(identity, doubled, (1, 2, 1), 2, settings)
+    networks = Networks(identity, doubled)
+    compiled = compile_stages(networks, settings)
     starts = draw_starts(settings, 2)
     everything = tf.function(
-        lambda images: search(identity, doubled, images, starts, settings, block),
+        lambda images: search(networks, images, starts, settings, compiled),
         input_signature=[tf.TensorSpec((None, 1, 2, 1), tf.float32)],
     )
     for count in (1, 3, 4, 5, 23):
         assert everything(tf.zeros((count, 1, 2, 1))).loss.shape == (count,)
-    assert block.experimental_get_tracing_count() == 1
+    assert [stage.experimental_get_tracing_count() for stage in compiled] == [1, 1, 1]
     assert everything.experimental_get_tracing_count() == 1
 
 

@@ -1,0 +1,142 @@
+"""The encoder that finds an image's z in one pass, trained against a finished GAN (f-AnoGAN, Schlegl et al. 2019)."""
+
+import tensorflow as tf
+
+from anogan_tf import latent, losses, networks
+from anogan_tf.backend import keras
+from anogan_tf.fitting import PixelModel
+from anogan_tf.preparation import Preparation
+
+METHODS = ("izi_f", "izi", "ziz")
+
+
+@keras.saving.register_keras_serializable("anogan_tf")
+class EncoderTrainer(PixelModel):
+    """Learns E: image to latent vector, while the generator and the discriminator stay as they are.
+
+    >>> trainer = EncoderTrainer.from_gan(gan)
+    >>> trainer.compile()
+    >>> trainer.fit(normals, epochs=30)
+    >>> detector = AnoGAN.from_gan(gan, encoder=trainer.encoder)
+
+    The loss of a batch is the mean of (Schlegl et al. 2019, section 2.2)
+
+    - "izi": mean (x - G(E(x)))^2, image to z to image
+    - "izi_f": the same + kappa * mean (f(x) - f(G(E(x))))^2
+    - "ziz": mean (z - E(G(z)))^2 for z from the prior, z to image to z; of the images only their number is used
+
+    Args:
+        generator: `[N, latent_dim]` to `[N, H, W, C]` in [-1, 1].
+        discriminator: `[N, H, W, C]` to `[N, 1]` logits, with a layer named `features`.
+        encoder: your own network in place of the built one, `[N, H, W, C]` to `[N, latent_dim]`.
+        preparation: a `Preparation`; by default the one for the networks' image shape.
+        method: "izi_f", "izi" or "ziz".
+        kappa: weight of the features in "izi_f".
+        features: name of the discriminator's layer f.
+        preset, width: of the built encoder, see `build_encoder`.
+        prior: what the generator's z is drawn from, "normal" or "uniform".
+        seed: of the initial weights, the latent vectors and the order of the images.
+    """
+
+    def __init__(
+        self,
+        generator,
+        discriminator,
+        encoder=None,
+        preparation=None,
+        *,
+        method="izi_f",
+        kappa=1.0,
+        features=networks.FEATURES,
+        preset="light",
+        width=None,
+        prior="normal",
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        if method not in METHODS:
+            raise ValueError(f"method={method!r} is not one of {list(METHODS)}.")
+        if not kappa >= 0.0:
+            raise ValueError(f"kappa={kappa} must be 0 or more.")
+        self.image_shape = networks.check_pair(generator, discriminator)
+        self.generator, self.discriminator = generator, discriminator
+        generator.trainable = discriminator.trainable = False
+        latent_dim = generator.input_shape[-1]
+        self.encoder = encoder or networks.build_encoder(self.image_shape, latent_dim, preset=preset, width=width, seed=seed)
+        networks.check_encoder(self.encoder, generator)
+        self.preparation = preparation or Preparation(self.image_shape)
+        networks.check_prepared(self.preparation, self.image_shape)
+        self._features = features
+        networks.feature_extractor(discriminator, features)  # a wrong name is an error now, not in the first step
+        self.method, self.kappa = method, float(kappa)
+        self.prior, self.seed = latent.check_prior(prior), seed
+        self.built = True
+
+    @classmethod
+    def from_gan(cls, gan, **options):
+        """A trainer with copies of a GAN's networks, its preparation, its prior and its seed; `**options` as for the class."""
+        generator, discriminator = (networks.copy_network(part) for part in (gan.averaged_generator, gan.discriminator))
+        preparation = type(gan.preparation).from_config(gan.preparation.get_config())
+        return cls(generator, discriminator, preparation=preparation, **{"prior": gan.prior, "seed": gan.seed, **options})
+
+    def compile(self, optimizer=None, *, jit_compile="auto", run_eagerly=False):
+        """Set the optimiser: Adam(1e-3) unless another is given.
+
+        Args:
+            optimizer: a Keras optimiser.
+            jit_compile, run_eagerly: as in `keras.Model.compile`.
+        """
+        super().compile(optimizer=optimizer or keras.optimizers.Adam(1e-3), jit_compile=jit_compile, run_eagerly=run_eagerly)
+        # Built now, because a `.keras` file restores only optimisers that are.
+        self.optimizer.build(self.encoder.trainable_variables)
+        self._trackers = [keras.metrics.Mean(name="loss")]
+
+    def call(self, images):
+        """z = E(x), `[N, latent_dim]`, for images `[N, H, W, C]` in [-1, 1]."""
+        return self.encoder(images, training=False)
+
+    def train_on_images(self, images):
+        """One step of the encoder."""
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(self._ziz_loss(images) if self.method == "ziz" else self._izi_loss(images))
+        weights = self.encoder.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        return self._track(loss)
+
+    def _izi_loss(self, images):
+        reconstruction = self.generator(self.encoder(images, training=True), training=False)
+        loss = losses.mean_squared_loss(images, reconstruction)
+        if self.method == "izi_f":
+            extractor = networks.feature_extractor(self.discriminator, self._features)
+            features, reconstructed = (extractor(values, training=False) for values in (images, reconstruction))
+            loss += self.kappa * losses.mean_squared_loss(features, reconstructed)
+        return loss
+
+    def _ziz_loss(self, images):
+        # Drawn from (seed, step): a resumed run is the same run.
+        step = tf.cast(self.optimizer.iterations, tf.int32)
+        z = latent.draw(self.prior, tf.shape(images)[0], self.generator.input_shape[-1], tf.stack([self.seed, step]))
+        return losses.mean_squared_loss(z, self.encoder(self.generator(z, training=False), training=True))
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            **{part: keras.saving.serialize_keras_object(getattr(self, part)) for part in _PARTS},
+            **{name: getattr(self, name) for name in ("method", "kappa", "prior", "seed")},
+            "features": self._features,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {part: keras.saving.deserialize_keras_object(config[part]) for part in _PARTS}
+        return cls(**{**config, **parts})
+
+    def get_compile_config(self):
+        return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)} if self.compiled else None
+
+    def compile_from_config(self, config):
+        self.compile(keras.saving.deserialize_keras_object(config["optimizer"]))
+
+
+_PARTS = ("generator", "discriminator", "encoder", "preparation")

@@ -1,0 +1,110 @@
+"""Copies of trained networks that calculate the same with less: batch normalisation folded into weights, bfloat16."""
+
+import numpy as np
+
+from anogan_tf.backend import keras
+from anogan_tf.networks import copy_network
+
+layers = keras.layers
+
+
+def for_inference(network, precision="float32"):
+    """A copy of a functional network for use with `training=False`.
+
+    Batch normalisation is folded into the convolution or dense layer before it (through a reshape or a crop). One that
+    follows anything else stays as it is, and so does one whose activation is an output: TensorFlow 2.21's graph optimiser
+    fails, and says so on stderr, where such a layer has a bias and is differentiated in a loop.
+
+    Args:
+        network: a functional `keras.Model`; its weights are copied.
+        precision: "float32" or "bfloat16". In bfloat16 weights and activations are rounded; what leaves the network is
+            calculated from the last layer's input in float32.
+
+    Returns:
+        A functional `keras.Model` with the layers' names, float32 in and out.
+    """
+    # A copy first: a layer of the original may be part of several models, and then doesn't know which input is meant.
+    network = copy_network(network)
+    folded = _foldable(network)
+    normalisations = {normalisation.name for normalisation, _ in folded.values()}
+    last = _last(network)
+
+    def clone(layer):
+        config = layer.get_config()
+        if layer.name in folded:
+            config["use_bias"] = True
+        if "dtype" in config and not isinstance(layer, layers.InputLayer):
+            whole = layer.name in last or isinstance(layer, layers.BatchNormalization)
+            config["dtype"] = "float32" if whole else precision
+        return type(layer).from_config(config)
+
+    def call(layer, inputs, *args, **kwargs):
+        return inputs if layer.name in normalisations else layer(inputs, *args, **kwargs)
+
+    copy = keras.models.clone_model(network, clone_function=clone, call_function=call)
+    copy.trainable = False
+    for layer in network.layers:
+        if layer.name in folded:
+            copy.get_layer(layer.name).set_weights(_folded_weights(layer, *folded[layer.name]))
+        elif layer.name not in normalisations:
+            copy.get_layer(layer.name).set_weights(layer.get_weights())
+    return copy
+
+
+def _foldable(network):
+    """`{name of a linear layer: (its batch normalisation, the reshape between them or None)}`."""
+    uses = {}
+    for layer in network.layers:
+        for tensor in _inputs(layer):
+            uses[_producer(tensor).name] = uses.get(_producer(tensor).name, 0) + 1
+    for output in network.outputs:
+        uses[_producer(output).name] = uses.get(_producer(output).name, 0) + 1
+    before_last = {_producer(tensor).name for layer in network.layers if layer.name in _last(network) for tensor in _inputs(layer)}
+    folded = {}
+    for layer in network.layers:
+        if layer.name in before_last:
+            continue
+        if not isinstance(layer, layers.BatchNormalization) or layer.axis not in (-1, len(layer.input.shape) - 1):
+            continue
+        linear, between = _producer(layer.input), None
+        wanted = (layers.Conv2D, layers.Conv2DTranspose, layers.Dense)
+        if isinstance(linear, (layers.Reshape, layers.Cropping2D)) and uses[linear.name] == 1:
+            wanted = layers.Dense if isinstance(linear, layers.Reshape) else wanted[:2]
+            linear, between = _producer(linear.input), linear
+        if isinstance(linear, wanted) and uses[linear.name] == 1 and linear.activation is keras.activations.linear:
+            folded[linear.name] = (layer, between)
+    return folded
+
+
+def _folded_weights(layer, normalisation, between):
+    """Kernel and bias of `layer` that do what `layer` and `normalisation` did."""
+    kernel, *bias = layer.get_weights()
+    mean, variance = (np.asarray(value) for value in (normalisation.moving_mean, normalisation.moving_variance))
+    scale = 1.0 / np.sqrt(variance + normalisation.epsilon)
+    if normalisation.scale:
+        scale = scale * np.asarray(normalisation.gamma)
+    shift = -mean * scale
+    if normalisation.center:
+        shift = shift + np.asarray(normalisation.beta)
+    if isinstance(between, layers.Reshape):
+        # From channels of the feature map to the units that it is made of.
+        scale, shift = (np.broadcast_to(value, between.output.shape[1:]).ravel() for value in (scale, shift))
+    if bias:
+        shift = shift + bias[0] * scale
+    # A transposed convolution's kernel is [height, width, out, in]; the others end with their outputs.
+    transposed = isinstance(layer, layers.Conv2DTranspose)
+    return [kernel * (scale[:, np.newaxis] if transposed else scale), shift]
+
+
+def _inputs(layer):
+    return [] if isinstance(layer, layers.InputLayer) else keras.tree.flatten(layer.input)
+
+
+def _last(network):
+    """Names of the layers whose outputs are the network's."""
+    return {_producer(output).name for output in network.outputs}
+
+
+def _producer(tensor):
+    """The layer that a symbolic tensor comes from."""
+    return tensor._keras_history.operation

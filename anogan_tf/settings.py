@@ -1,0 +1,123 @@
+"""The settings of a latent search: everything that decides where it ends, and their defaults."""
+
+import dataclasses
+import numbers
+
+from anogan_tf import latent
+
+MODES = ("search", "encoder", "refine")
+OPTIMIZERS = ("adam", "bfgs")
+LOSSES = ("feature_matching", "reference", "f-anogan")
+KEEPS = ("best", "last")
+PRECISIONS = ("float32", "bfloat16")
+# What a setting is where it isn't given: a search from random starts is the paper's, a refinement is short.
+BY_MODE = {
+    "search": {"steps": 500, "optimizer": "adam", "tolerance": 1e-3, "patience": 50},
+    "refine": {"steps": 25, "optimizer": "bfgs", "tolerance": 1e-2, "patience": 5},
+    "encoder": {"steps": 0, "optimizer": "adam", "tolerance": 0.0, "patience": 1},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSettings:
+    """Everything that decides where a search ends. All of it is saved, calibrated and exported together.
+
+    Attributes:
+        mode: "search" from starts drawn from the prior (the paper's), "encoder" to take z = E(x) and not search at all
+            (f-AnoGAN's), or "refine" to search on from E(x).
+        weight: lambda; the loss is (1 - weight) * residual + weight * discrimination.
+        steps: Gamma, the most gradient steps an image gets; 500 for a search, 25 to refine.
+        optimizer: "adam" or "bfgs"; Adam for a search, BFGS to refine.
+        learning_rate: of Adam.
+        whiten: whether steps are taken in coordinates in which, on average, all directions of z change G(z) and its
+            features alike (see `latent.whitening`).
+        restarts: how many starts each image gets; the best is kept per image.
+        candidates: an image starts from the `restarts` best of so many, by one forward pass.
+        loss: the terms of the loss: "feature_matching" (the paper's), "reference" (its discrimination term is Yeh et al.'s),
+            or "f-anogan" (mean squares, residual + kappa * discrimination; weight is not used).
+        kappa: see loss.
+        keep: which z is returned, the "best" seen or the "last" (the paper's).
+        prior: what z was drawn from in training, "normal" or "uniform".
+        constraint: None, "project" (z stays in the ball or cube of the prior) or "penalty" (a prior term in the loss).
+        penalty_weight: weight of the prior term.
+        tolerance: an image has converged when its loss hasn't fallen by this share within `patience` steps; 0 never.
+        patience: see tolerance.
+        block: rows searched together, padded to exactly this number, so that an image's score doesn't depend on its
+            batch-mates to the last bit; None searches all rows at once, faster but without that promise.
+        precision: what the networks calculate in, "float32" or "bfloat16"; z, pixels and scores are float32 always.
+        seed: of the starts.
+    """
+
+    mode: str = "search"
+    weight: float = 0.1
+    steps: int | None = None
+    optimizer: str | None = None
+    learning_rate: float = 0.1
+    whiten: bool = True
+    restarts: int = 1
+    candidates: int = 1
+    loss: str = "feature_matching"
+    kappa: float = 1.0
+    keep: str = "best"
+    prior: str = "normal"
+    constraint: str | None = None
+    penalty_weight: float = 1.0
+    tolerance: float | None = None
+    patience: int | None = None
+    block: int | None = 16
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self):
+        latent.check_prior(self.prior)
+        self._check_one_of("mode", MODES)
+        for name, value in BY_MODE[self.mode].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        for name, allowed in (
+            ("optimizer", OPTIMIZERS), ("loss", LOSSES), ("keep", KEEPS),
+            ("constraint", latent.CONSTRAINTS), ("precision", PRECISIONS),
+        ):  # fmt: skip
+            self._check_one_of(name, allowed)
+        for name, least in (("steps", 0), ("restarts", 1), ("candidates", 1), ("patience", 1), ("seed", 0)):
+            self._make_whole(name, least)
+        if self.block is not None:
+            self._make_whole("block", 1)
+        for name in ("weight", "learning_rate", "kappa", "penalty_weight", "tolerance"):
+            if not getattr(self, name) >= 0.0:
+                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more.")
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if self.weight > 1.0:
+            raise ValueError(f"weight={self.weight} must lie in [0, 1]: 0 is the residual alone, 1 the discriminator alone.")
+        if self.mode == "encoder" and (self.steps, self.considered) != (0, 1):
+            raise ValueError(
+                f"mode='encoder' takes z = E(x) as it is; steps={self.steps}, restarts={self.restarts} and "
+                f"candidates={self.candidates} need mode='refine'."
+            )
+
+    @property
+    def considered(self):
+        """How many starts an image has to choose from."""
+        return max(self.candidates, self.restarts)
+
+    @property
+    def drawn(self):
+        """How many starts are drawn from the prior: all, but for the encoder's."""
+        return self.considered if self.mode == "search" else self.considered - 1
+
+    def replace(self, **changes):
+        """These settings with some changed. With the mode changes whatever depends on it and isn't given."""
+        if changes.get("mode", self.mode) != self.mode:
+            changes = {**dict.fromkeys(BY_MODE[self.mode]), **changes}
+        return dataclasses.replace(self, **changes)
+
+    def _check_one_of(self, name, allowed):
+        if getattr(self, name) not in allowed:
+            raise ValueError(f"{name}={getattr(self, name)!r} is not one of {list(allowed)}.")
+
+    def _make_whole(self, name, least):
+        """NumPy's integers become Python's, which a saved configuration can hold."""
+        value = getattr(self, name)
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name}={value!r} must be a whole number from {least}.")
+        object.__setattr__(self, name, int(value))
