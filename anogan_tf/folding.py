@@ -1,6 +1,9 @@
 """Copies of trained networks that calculate the same with less: batch normalisation folded into weights, bfloat16."""
 
+import collections
+
 import numpy as np
+import tensorflow as tf
 
 from anogan_tf.backend import keras
 from anogan_tf.networks import copy_network
@@ -11,9 +14,8 @@ layers = keras.layers
 def for_inference(network, precision="float32"):
     """A copy of a functional network for use with `training=False`.
 
-    Batch normalisation is folded into the convolution or dense layer before it (through a reshape or a crop). One that
-    follows anything else stays as it is, and so does one whose activation is an output: TensorFlow 2.21's graph optimiser
-    fails, and says so on stderr, where such a layer has a bias and is differentiated in a loop.
+    Batch normalisation is folded into the convolution or dense layer before it (through a reshape or a crop); one that
+    follows anything else stays as it is.
 
     Args:
         network: a functional `keras.Model`; its weights are copied.
@@ -36,7 +38,8 @@ def for_inference(network, precision="float32"):
         if "dtype" in config and not isinstance(layer, layers.InputLayer):
             whole = layer.name in last or isinstance(layer, layers.BatchNormalization)
             config["dtype"] = "float32" if whole else precision
-        return type(layer).from_config(config)
+        kind = _LeakyReLU if type(layer) is layers.LeakyReLU and layer.negative_slope > 0.0 else type(layer)
+        return kind.from_config(config)
 
     def call(layer, inputs, *args, **kwargs):
         return inputs if layer.name in normalisations else layer(inputs, *args, **kwargs)
@@ -51,19 +54,32 @@ def for_inference(network, precision="float32"):
     return copy
 
 
+class _LeakyReLU(layers.LeakyReLU):
+    """LeakyReLU that tells the slope by its output's sign, which is its input's.
+
+    So nothing but the activation needs the sum before it, and TensorFlow can fuse convolution, bias and activation. With
+    Keras's own its graph optimiser (2.21) sometimes fuses them in a differentiated loop all the same, fails and says so.
+    """
+
+    def call(self, inputs):
+        @tf.custom_gradient
+        def leaky(inputs):
+            outputs = tf.nn.leaky_relu(inputs, self.negative_slope)
+
+            def gradient(upstream):
+                return tf.raw_ops.LeakyReluGrad(gradients=upstream, features=outputs, alpha=self.negative_slope)
+
+            return outputs, gradient
+
+        return leaky(inputs)
+
+
 def _foldable(network):
     """`{name of a linear layer: (its batch normalisation, the reshape between them or None)}`."""
-    uses = {}
-    for layer in network.layers:
-        for tensor in _inputs(layer):
-            uses[_producer(tensor).name] = uses.get(_producer(tensor).name, 0) + 1
-    for output in network.outputs:
-        uses[_producer(output).name] = uses.get(_producer(output).name, 0) + 1
-    before_last = {_producer(tensor).name for layer in network.layers if layer.name in _last(network) for tensor in _inputs(layer)}
+    consumed = [_producer(tensor).name for layer in network.layers for tensor in _inputs(layer)]
+    uses = collections.Counter([*consumed, *_last(network)])
     folded = {}
     for layer in network.layers:
-        if layer.name in before_last:
-            continue
         if not isinstance(layer, layers.BatchNormalization) or layer.axis not in (-1, len(layer.input.shape) - 1):
             continue
         linear, between = _producer(layer.input), None

@@ -239,20 +239,27 @@ def _choose_starts(networks, images, features, drawn, settings):
     """The starts of each image, `[B, restarts, latent_dim]`: the best of its candidates."""
     count = tf.shape(images)[0]
     drawn = tf.ensure_shape(drawn, (settings.drawn, drawn.shape[-1]))
+    if settings.constraint == "project":
+        drawn = latent.project(settings.prior, drawn)
     candidates = tf.tile(drawn[tf.newaxis], (count, 1, 1))
+    encoded = None
     if settings.mode != "search":
         encoded = networks.encoder(images, training=False)
-        candidates = tf.concat([encoded[:, tf.newaxis], candidates], axis=1)
-    if settings.constraint == "project":
-        candidates = latent.project(settings.prior, candidates)
+        if settings.constraint == "project":
+            encoded = latent.project(settings.prior, encoded)
+        candidates = tf.concat([candidates, encoded[:, tf.newaxis]], axis=1)
     if settings.considered == settings.restarts:
         return candidates
+    made = networks.generator(drawn, training=False)  # the same for every image
 
-    def objective(z):
-        return _evaluate(networks, images, features, z, settings)[0]
+    def objective(one):
+        return _compare(images, features, *(tensor[tf.newaxis] for tensor in one), settings)[0]
 
-    # The drawn ones are the same for every image; still each image's objective is its own.
-    objectives = tf.map_fn(objective, tf.transpose(candidates, (1, 0, 2)), fn_output_signature=tf.float32, parallel_iterations=1)
+    rows = (drawn, made, networks.critic(made, training=False))
+    objectives = tf.map_fn(objective, rows, fn_output_signature=tf.float32, parallel_iterations=1)
+    if encoded is not None:
+        encoded_objective = _evaluate(networks, images, features, encoded, settings)[0]
+        objectives = tf.concat([objectives, encoded_objective[tf.newaxis]], axis=0)
     order = tf.argsort(objectives, axis=0, stable=True)[: settings.restarts]
     return tf.gather(candidates, tf.transpose(order), batch_dims=1)
 
@@ -310,21 +317,25 @@ def _at_returned_z(networks, images, features, ended, settings):
 
 def _evaluate(networks, images, features, z, settings):
     """At z `[B, latent_dim]`: objective, loss, residual, discrimination (each `[B]`) and G(z)."""
-    reconstruction = networks.generator(z, training=False)
-    judged = networks.critic(reconstruction, training=False)
+    made = networks.generator(z, training=False)
+    return *_compare(images, features, z, made, networks.critic(made, training=False), settings), made
+
+
+def _compare(images, features, z, made, judged, settings):
+    """Objective, loss, residual and discrimination of images `made` from z and `judged` by the critic."""
     if settings.loss == "f-anogan":
-        residual = losses.mean_squared_loss(images, reconstruction)
+        residual = losses.mean_squared_loss(images, made)
         discrimination = losses.mean_squared_loss(features, judged)
         loss = residual + settings.kappa * discrimination
     else:
-        residual = losses.residual_loss(images, reconstruction)
+        residual = losses.residual_loss(images, made)
         reference = settings.loss == "reference"
         discrimination = losses.reference_loss(judged) if reference else losses.discrimination_loss(features, judged)
         loss = (1.0 - settings.weight) * residual + settings.weight * discrimination
     objective = loss
     if settings.constraint == "penalty":
         objective += settings.penalty_weight * latent.penalty(settings.prior, z)
-    return objective, loss, residual, discrimination, reconstruction
+    return objective, loss, residual, discrimination
 
 
 def whitening_basis(networks, latent_dim, settings):

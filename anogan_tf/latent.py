@@ -72,6 +72,7 @@ def whitening(outputs, prior, latent_dim, seed):
     Returns:
         A, `[latent_dim, latent_dim]` NumPy float32; the geometric mean of its singular values is 1.
     """
+
     @tf.function
     def product(seeds):
         z = draw(prior, AT_ONCE, latent_dim, seeds[0])

@@ -10,12 +10,17 @@ OPTIMIZERS = ("adam", "bfgs")
 LOSSES = ("feature_matching", "reference", "f-anogan")
 KEEPS = ("best", "last")
 PRECISIONS = ("float32", "bfloat16")
-# What a setting is where it isn't given: a search from random starts is the paper's, a refinement is short.
+# What a setting is where it isn't given.
 BY_MODE = {
-    "search": {"steps": 500, "optimizer": "adam", "tolerance": 1e-3, "patience": 50},
-    "refine": {"steps": 25, "optimizer": "bfgs", "tolerance": 1e-2, "patience": 5},
-    "encoder": {"steps": 0, "optimizer": "adam", "tolerance": 0.0, "patience": 1},
+    "search": {"steps": 500, "optimizer": "adam", "candidates": 64, "tolerance": 1e-2, "patience": 25},
+    "refine": {"steps": 10, "optimizer": "bfgs", "candidates": 1, "tolerance": 1e-2, "patience": 5},
+    "encoder": {"steps": 0, "optimizer": "adam", "candidates": 1, "tolerance": 0.0, "patience": 1},
 }
+# The search of Schlegl et al. 2017: `AnoGAN.from_gan(gan, **PAPER)`. Optimiser and learning rate are ours: they name none.
+PAPER = {
+    "mode": "search", "weight": 0.1, "steps": 500, "optimizer": "adam", "learning_rate": 0.1, "whiten": False,
+    "candidates": 1, "keep": "last", "tolerance": 0.0,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,16 +28,17 @@ class SearchSettings:
     """Everything that decides where a search ends. All of it is saved, calibrated and exported together.
 
     Attributes:
-        mode: "search" from starts drawn from the prior (the paper's), "encoder" to take z = E(x) and not search at all
-            (f-AnoGAN's), or "refine" to search on from E(x).
+        mode: "search" from starts drawn from the prior (as in the paper), "encoder" to take z = E(x) and not search at all
+            (as in f-AnoGAN), or "refine" to search on from E(x).
         weight: lambda; the loss is (1 - weight) * residual + weight * discrimination.
-        steps: Gamma, the most gradient steps an image gets; 500 for a search, 25 to refine.
-        optimizer: "adam" or "bfgs"; Adam for a search, BFGS to refine.
+        steps: Gamma, the most gradient steps an image gets; by default 500 for a search, 10 to refine.
+        optimizer: "adam" or "bfgs"; by default Adam for a search, BFGS to refine.
         learning_rate: of Adam.
         whiten: whether steps are taken in coordinates in which, on average, all directions of z change G(z) and its
             features alike (see `latent.whitening`).
         restarts: how many starts each image gets; the best is kept per image.
-        candidates: an image starts from the `restarts` best of so many, by one forward pass.
+        candidates: an image starts from the `restarts` best of so many, by one forward pass; by default of 64 for a search,
+            and from E(x) to refine.
         loss: the terms of the loss: "feature_matching" (the paper's), "reference" (its discrimination term is Yeh et al.'s),
             or "f-anogan" (mean squares, residual + kappa * discrimination; weight is not used).
         kappa: see loss.
@@ -41,7 +47,7 @@ class SearchSettings:
         constraint: None, "project" (z stays in the ball or cube of the prior) or "penalty" (a prior term in the loss).
         penalty_weight: weight of the prior term.
         tolerance: an image has converged when its loss hasn't fallen by this share within `patience` steps; 0 never.
-        patience: see tolerance.
+        patience: see tolerance; by default 25 steps of a search, 5 to refine.
         block: rows searched together, padded to exactly this number, so that an image's score doesn't depend on its
             batch-mates to the last bit; None searches all rows at once, faster but without that promise.
         precision: what the networks calculate in, "float32" or "bfloat16"; z, pixels and scores are float32 always.
@@ -52,10 +58,10 @@ class SearchSettings:
     weight: float = 0.1
     steps: int | None = None
     optimizer: str | None = None
-    learning_rate: float = 0.1
+    learning_rate: float = 0.2
     whiten: bool = True
     restarts: int = 1
-    candidates: int = 1
+    candidates: int | None = None
     loss: str = "feature_matching"
     kappa: float = 1.0
     keep: str = "best"

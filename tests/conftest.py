@@ -7,6 +7,7 @@ import pytest
 
 from anogan_tf.data import load_embedded
 from anogan_tf.detector import AnoGAN
+from anogan_tf.encoder import EncoderTrainer
 from anogan_tf.gan import GAN
 
 
@@ -33,6 +34,14 @@ def trained_gan(boots):
     gan.compile()
     gan.fit(boots.train[:1800], epochs=10, verbose=0)
     return gan
+
+
+@pytest.fixture(scope="session")
+def trained_encoder(trained_gan, boots):
+    trainer = EncoderTrainer.from_gan(trained_gan)
+    trainer.compile()
+    trainer.fit(boots.train[:1800], epochs=5, verbose=0)
+    return trainer.encoder
 
 
 @pytest.fixture(scope="session")

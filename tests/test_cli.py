@@ -14,8 +14,8 @@ from anogan_tf.demo import STEPS
 from anogan_tf.detector import AnoGAN
 from anogan_tf.fitting import BATCH_SIZE
 from anogan_tf.gan import GAN
-from anogan_tf.settings import SearchSettings
 from anogan_tf.networks import LATENT_DIM
+from anogan_tf.settings import SearchSettings
 
 FAST = ["--size", "16", "--latent-dim", "4", "--width", "4", "--epochs", "1", "--steps", "3"]
 

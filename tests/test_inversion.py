@@ -10,7 +10,7 @@ from anogan_tf import latent
 from anogan_tf.inversion import Networks, compile_stages, draw_starts, search
 from anogan_tf.settings import SearchSettings
 
-RESIDUAL_ONLY = SearchSettings(weight=0.0, steps=400, learning_rate=0.05, tolerance=0.0, block=4)
+RESIDUAL_ONLY = SearchSettings(weight=0.0, steps=400, learning_rate=0.05, tolerance=0.0, candidates=1, block=4)
 
 
 def identity(z, training):

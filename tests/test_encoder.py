@@ -1,0 +1,113 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import make_gan
+from keras import layers
+
+from anogan_tf import networks
+from anogan_tf.detector import AnoGAN
+from anogan_tf.encoder import METHODS, EncoderTrainer
+from anogan_tf.preparation import to_pixels
+
+
+def make_trainer(gan=None, **options):
+    trainer = EncoderTrainer.from_gan(gan or make_gan(), **{"width": 4, **options})
+    trainer.compile()
+    return trainer
+
+
+def assert_same(one, other):
+    assert len(one) == len(other)
+    for a, b in zip(one, other):
+        np.testing.assert_array_equal(a, b)
+
+
+def all_state(trainer):
+    return [*trainer.get_weights(), *(v.numpy() for v in trainer.optimizer.variables)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_encoder_learns_and_nothing_else_moves(method):
+    trainer = make_trainer(method=method)
+    for part in (trainer.generator, trainer.discriminator):  # as they are drawn, all their images are nearly grey
+        part.set_weights([6 * weight if weight.ndim > 1 else weight for weight in part.get_weights()])
+    pixels = np.asarray(to_pixels(trainer.generator(tf.random.stateless_normal((40, 4), (0, 0)), training=False)))
+    frozen = [*trainer.generator.get_weights(), *trainer.discriminator.get_weights()]
+    history = trainer.fit(pixels, batch_size=8, epochs=12, verbose=0).history["loss"]
+    assert history[-1] < 0.9 * history[0]
+    assert_same(frozen, [*trainer.generator.get_weights(), *trainer.discriminator.get_weights()])
+
+
+def test_losses_against_numpy(pixels):
+    """The loss of a first step, before anything has moved, in the encoder's training mode."""
+    images = np.asarray(make_gan().preparation(pixels[:8]))
+    for method in METHODS:
+        trainer = make_trainer(method=method, kappa=0.5)
+        encoder = keras.models.clone_model(trainer.encoder)
+        encoder.set_weights(trainer.encoder.get_weights())
+        loss = trainer.train_on_images(tf.constant(images))["loss"]
+        z = np.asarray(tf.random.stateless_normal((8, 4), (0, 0), alg="philox"))
+        if method == "ziz":
+            wanted = np.mean((z - encoder(trainer.generator(z, training=False), training=True)) ** 2)
+        else:
+            made = trainer.generator(encoder(images, training=True), training=False)
+            f = networks.feature_extractor(trainer.discriminator)
+            wanted = np.mean((images - made) ** 2)
+            if method == "izi_f":
+                wanted += 0.5 * np.mean((f(images, training=False) - np.asarray(f(made, training=False))) ** 2)
+        np.testing.assert_allclose(loss, wanted, rtol=1e-4)
+
+
+def test_the_gan_is_copied(pixels):
+    gan = make_gan()
+    before = gan.get_weights()
+    trainer = make_trainer(gan)
+    trainer.fit(pixels, batch_size=8, verbose=0)
+    assert_same(before, gan.get_weights())
+    assert gan.generator.trainable and gan.discriminator.trainable
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_and_two_epochs_across_a_save_are_four(method, pixels, tmp_path):
+    whole, first = (make_trainer(method=method) for _ in range(2))
+    whole.fit(pixels, batch_size=8, epochs=4, verbose=0)
+    first.fit(pixels, batch_size=8, epochs=2, verbose=0)
+    first.save(tmp_path / "encoder.keras")
+    second = EncoderTrainer.load(tmp_path / "encoder.keras")
+    assert_same(all_state(first), all_state(second))
+    assert (second.method, second.kappa, second.prior) == (method, 1.0, "normal")
+    second.fit(pixels, batch_size=8, epochs=4, initial_epoch=2, verbose=0)
+    assert_same(all_state(whole), all_state(second))
+
+
+def test_callbacks_see_the_loss(pixels, tmp_path):
+    trainer = make_trainer()
+    trainer.fit(pixels, batch_size=8, epochs=2, verbose=0, callbacks=[keras.callbacks.CSVLogger(tmp_path / "log.csv")])
+    assert (tmp_path / "log.csv").read_text().startswith("epoch,loss")
+
+
+def test_it_starts_nearer_than_chance(trained_gan, trained_encoder, boots):
+    """On boots that nobody trained on, E(x) beats the best of 32 random starts, and the search goes on from there."""
+    pixels = boots.test[boots.test_label == 0][:40]
+    encoded = AnoGAN.from_gan(trained_gan, encoder=trained_encoder, mode="encoder").predict(pixels, verbose=0)
+    chosen = AnoGAN.from_gan(trained_gan, steps=0, candidates=32).predict(pixels, verbose=0)
+    refined = AnoGAN.from_gan(trained_gan, encoder=trained_encoder).predict(pixels, verbose=0)
+    assert np.median(encoded["score"]) < 0.9 * np.median(chosen["score"])
+    assert np.median(refined["score"]) < 0.9 * np.median(encoded["score"])
+    assert (refined["score"] <= encoded["score"]).all()
+
+
+def test_errors(tiny_gan):
+    with pytest.raises(ValueError, match="method='zizi' is not one of"):
+        EncoderTrainer.from_gan(tiny_gan, method="zizi")
+    with pytest.raises(ValueError, match="kappa=-1"):
+        EncoderTrainer.from_gan(tiny_gan, kappa=-1)
+    with pytest.raises(ValueError, match="no layer named 'x'"):
+        EncoderTrainer.from_gan(tiny_gan, features="x")
+    images = layers.Input((16, 16, 1))
+    wrong = keras.Model(images, layers.Dense(5)(layers.Flatten()(images)))
+    with pytest.raises(ValueError, match=r"The encoder maps \(16, 16, 1\) to \(5,\).*\(16, 16, 1\) to \(4,\)"):
+        EncoderTrainer.from_gan(tiny_gan, encoder=wrong)
+    with pytest.raises(ValueError, match="compile"):
+        EncoderTrainer.from_gan(tiny_gan).fit(np.zeros((4, 16, 16), np.uint8))
