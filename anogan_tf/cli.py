@@ -17,6 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+bench = typer.Typer(help="Measure.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
 console = Console(stderr=True, soft_wrap=True)
 SOME_SKIPPED = 3  # exit status when images were skipped
 
@@ -52,7 +54,11 @@ def _in_between(rate):
 
 Epochs = Annotated[Optional[int], typer.Option(show_default="50", min=1, help="Passes over the training images.")]
 Steps = Annotated[
-    Optional[int], typer.Option(show_default="500", min=0, help="Gamma: the most gradient steps of the search an image gets.")
+    Optional[int],
+    typer.Option(show_default="10, or 500 without encoder", min=0, help="Gamma: the most gradient steps an image gets."),
+]
+Encoder = Annotated[
+    bool, typer.Option("--encoder/--no-encoder", help="Train an encoder, and start the search of an image from its answer.")
 ]
 Weight = Annotated[
     Optional[float], typer.Option(show_default="0.1", min=0.0, max=1.0, help="Lambda: weight of the discrimination loss.")
@@ -66,7 +72,8 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over what is
 def demo(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for pictures, numbers and the model.")] = Path("anogan-demo"),
     epochs: Epochs = None,
-    steps: Annotated[Optional[int], typer.Option(show_default="100", min=0, help="Gamma: steps of the search.")] = None,
+    encoder: Encoder = True,
+    steps: Steps = None,
     weight: Weight = None,
     restarts: Restarts = None,
     seed: Seed = 0,
@@ -77,8 +84,9 @@ def demo(
         _check_folder(out, overwrite)
         with _loading():
             from anogan_tf.demo import run_demo
+        training = {"encoder": encoder, **_given(epochs=epochs)}
         searching = _given(steps=steps, weight=weight, restarts=restarts)
-        numbers = run_demo(out, training=_given(epochs=epochs), searching=searching, seed=seed, progress=_progress)
+        numbers = run_demo(out, training=training, searching=searching, seed=seed, progress=_progress)
         _print_numbers(numbers)
         console.print(f"Look at contact_sheet.png, roc.png and histogram.png in {out}; the model is {out / 'model.keras'}.")
 
@@ -102,6 +110,7 @@ def train(
     epochs: Epochs = None,
     batch_size: Annotated[Optional[int], typer.Option(show_default="16", min=2, help="Images in a training step.")] = None,
     label_smoothing: Annotated[float, typer.Option(min=0.0, max=0.99, help="One-sided label smoothing.")] = 0.0,
+    encoder: Encoder = True,
     weight: Weight = None,
     steps: Steps = None,
     restarts: Restarts = None,
@@ -117,14 +126,15 @@ def train(
         with _loading():
             from anogan_tf.data import count_channels
             from anogan_tf.workflows import train_files, training_state
-        training = _given(latent_dim=latent_dim, width=width, epochs=epochs, batch_size=batch_size)
+        networks = {"preset": preset.value, "prior": prior.value, **_given(latent_dim=latent_dim, width=width)}
+        training = {"encoder": encoder, "label_smoothing": label_smoothing, **_given(epochs=epochs, batch_size=batch_size)}
         detector, skipped = train_files(
             images,
             model,
             (*size, channels or count_channels(images)),
             seed=seed,
             false_positive_rate=false_positive_rate,
-            training={"preset": preset.value, "prior": prior.value, "label_smoothing": label_smoothing, **training},
+            training={**networks, **training},
             searching=_given(weight=weight, steps=steps, restarts=restarts),
             progress=_progress,
         )
@@ -160,12 +170,29 @@ def score(
             console.print(
                 f"{scored.anomalous} of {scored.scored} images are anomalous (p <= {rate:g}). Wrote {out / 'scores.csv'}."
             )
-            console.print(
-                f"{scored.unfinished} searches were still improving when their {detector.settings.steps} steps were over."
-            )
+            if detector.settings.mode == "search":
+                console.print(
+                    f"{scored.unfinished} searches were still improving when their {detector.settings.steps} steps were over."
+                )
         else:
             console.print("[red]No image could be scored.[/red]")
         _end_with_skipped(scored.skipped)
+
+
+@bench.command()
+def speed(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for speed.md, speed.json and loss_curves.png.")] = Path(
+        "anogan-bench"
+    ),
+    epochs: Epochs = None,
+):
+    """Time the search, and what leads to the same loss in fewer steps, on networks trained for it. Takes a quarter of an hour."""
+    with _errors():
+        with _loading():
+            from anogan_tf.benchmark import run_speed
+        report = run_speed(out, progress=_progress, **_given(epochs=epochs))
+        _print_numbers(report["ratios"])
+        console.print(f"Wrote {out / 'speed.md'}, speed.json and loss_curves.png.")
 
 
 @contextlib.contextmanager

@@ -13,9 +13,16 @@ from anogan_tf.backend import keras
 from anogan_tf.callbacks import Advance
 from anogan_tf.detector import BATCH_SIZE
 from anogan_tf.saving import replacing, replacing_folder
-from anogan_tf.workflows import SCORE_COLUMNS, calibrate_detector, score_columns, silent, split_normals, train_gan, training_state
+from anogan_tf.workflows import (
+    SCORE_COLUMNS,
+    calibrate_detector,
+    score_columns,
+    silent,
+    split_normals,
+    train_networks,
+    training_state,
+)
 
-STEPS = 100  # of the search: 200 and 500 take longer and tell boots from other things no better
 SHOWN = 12  # images of each kind on the contact sheet
 SCORE_NAMES = {"auroc": "score", "auroc_residual": "residual_score", "auroc_discrimination": "discrimination_score"}
 
@@ -26,7 +33,7 @@ def run_demo(out, *, training=None, searching=None, seed=0, progress=silent):
     Args:
         out: the folder; gets `scores.csv`, `contact_sheet.png`, `roc.png`, `histogram.png`, `metrics.json`, `model.keras`
             and the training state `model.train/`.
-        training: dict, options of `train_gan` in place of its defaults.
+        training: dict, options of `train_networks` in place of its defaults.
         searching: dict, options of `AnoGAN.from_gan` in place of its defaults.
         seed: of the split, the weights, the latent vectors and the search.
         progress: see `silent`.
@@ -40,11 +47,11 @@ def run_demo(out, *, training=None, searching=None, seed=0, progress=silent):
     started = time.perf_counter()
     image_shape = (*images.train.shape[1:], 1)
     with replacing_folder(training_state(out / "model.keras")) as state:
-        gan = train_gan(images.train[split.trained], state, image_shape, seed=seed, progress=progress, **(training or {}))
+        networks = train_networks(
+            images.train[split.trained], state, image_shape, seed=seed, progress=progress, **(training or {})
+        )
     trained = time.perf_counter()
-    detector = calibrate_detector(
-        gan, images.train[split.held_out], seed=seed, progress=progress, **{"steps": STEPS, **(searching or {})}
-    )
+    detector = calibrate_detector(*networks, images.train[split.held_out], seed=seed, progress=progress, **(searching or {}))
     calibrated = time.perf_counter()
     with progress("Scoring", -(-len(images.test) // BATCH_SIZE)) as advance:
         results = detector.predict(images.test, BATCH_SIZE, verbose=0, callbacks=[Advance(advance)])
@@ -56,7 +63,7 @@ def run_demo(out, *, training=None, searching=None, seed=0, progress=silent):
         "seconds_scoring": round(scored - calibrated, 1),
     }
     pca = comparisons.pca_residual(images.train[split.trained], images.test, image_shape)
-    numbers = {**_measure(images.test_label, results, pca), **seconds, **_versions()}
+    numbers = {"mode": detector.settings.mode, **_measure(images.test_label, results, pca), **seconds, **_versions()}
     _write_scores(out / "scores.csv", images, results)
     _draw(out, detector, images, results, pca)
     with replacing(out / "metrics.json") as path:

@@ -1,4 +1,4 @@
-"""Figures: contact sheet, ROC curve, score histogram. matplotlib is imported when the first is drawn."""
+"""Figures: contact sheet, ROC curve, score histogram, loss curves. matplotlib is imported when the first is drawn."""
 
 import numpy as np
 
@@ -71,6 +71,22 @@ def score_histogram(labels, scores, threshold):
         axes.hist(np.asarray(scores)[np.asarray(labels) == label], bins, alpha=0.6, label=name, color=colour)
     axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.1f}")
     axes.set(xlabel="anomaly score", ylabel="images", title="Scores of the test images")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def loss_curves(curves):
+    """Median loss against steps of the search.
+
+    Args:
+        curves: dict of name to `(steps, losses)`.
+    """
+    figure = _figure(5.4, 3.8)
+    axes = figure.add_subplot()
+    for name, (steps, values) in curves.items():
+        line = axes.plot(steps, values, marker=".", label=name)[0]
+        axes.axhline(values[-1], color=line.get_color(), linewidth=0.6, linestyle=":")
+    axes.set(xlabel="steps", ylabel="median loss", title="Loss against steps", xscale="log")
     axes.legend(fontsize=8)
     return figure
 

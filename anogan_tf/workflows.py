@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from anogan_tf.calibration import FALSE_POSITIVE_RATE, check_count
 from anogan_tf.callbacks import Advance, SampleGrid
 from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
 from anogan_tf.detector import AnoGAN
+from anogan_tf.encoder import EncoderTrainer
 from anogan_tf.fitting import BATCH_SIZE
 from anogan_tf.gan import GAN
 from anogan_tf.networks import check_image_shape
@@ -21,6 +23,8 @@ from anogan_tf.preparation import Preparation
 from anogan_tf.saving import replacing, replacing_folder
 
 EPOCHS = 50
+ENCODER_SHARE = 0.6  # passes of the encoder's training for each of the GAN's
+ENCODER_BATCH, ENCODER_RATE = 32, 1e-3  # the learning rate falls to 0 along half a cosine
 HELD_OUT_SHARE, LEAST_HELD_OUT, LEAST_TRAINED = 0.1, 50, 50
 FILES_AT_ONCE = 16  # a block of the search: rows are written, and the progress bar moves, as often as it costs nothing
 SHOWN = 12  # images on the contact sheet
@@ -91,9 +95,51 @@ def train_gan(
     return gan
 
 
-def calibrate_detector(gan, held_out, *, false_positive_rate=FALSE_POSITIVE_RATE, progress=silent, **options):
-    """A detector of the GAN's networks, calibrated on held-out pixels. `**options` as for `AnoGAN.from_gan`."""
-    detector = AnoGAN.from_gan(gan, **options)
+def train_encoder(gan, pixels, state, *, epochs, batch_size=ENCODER_BATCH, progress=silent, **options):
+    """Train an encoder for a GAN on the same pixels and keep its training state in the same folder.
+
+    Args:
+        gan: a trained `GAN`.
+        pixels: as for `EncoderTrainer.fit`.
+        state: a folder for `encoder.keras` (networks and optimiser) and `encoder.csv`.
+        epochs, batch_size: as for `EncoderTrainer.fit`.
+        progress: makes a progress display, see `silent`.
+        **options: as for `EncoderTrainer.from_gan`.
+
+    Returns:
+        The trained encoder.
+    """
+    state, steps = Path(state), epochs * max(1, len(pixels) // batch_size)
+    trainer = EncoderTrainer.from_gan(gan, **options)
+    trainer.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(ENCODER_RATE, steps)))
+    with progress("Encoder", steps) as advance:
+        callbacks = [keras.callbacks.CSVLogger(state / "encoder.csv"), Advance(advance)]
+        trainer.fit(pixels, batch_size=batch_size, epochs=epochs, callbacks=callbacks, verbose=0)
+    trainer.save(state / "encoder.keras")
+    return trainer.encoder
+
+
+def train_networks(pixels, state, image_shape, *, encoder=True, epochs=EPOCHS, seed=0, progress=silent, **options):
+    """`train_gan`, and `train_encoder` where an encoder is wanted.
+
+    Args:
+        encoder: whether one is wanted.
+        epochs: of the GAN; the encoder gets `ENCODER_SHARE` as many.
+        **options: as for `train_gan`.
+
+    Returns:
+        `(gan, encoder or None)`.
+    """
+    gan = train_gan(pixels, state, image_shape, epochs=epochs, seed=seed, progress=progress, **options)
+    if not encoder:
+        return gan, None
+    sizes = {name: options[name] for name in ("preset", "width") if name in options}
+    return gan, train_encoder(gan, pixels, state, epochs=math.ceil(ENCODER_SHARE * epochs), progress=progress, **sizes)
+
+
+def calibrate_detector(gan, encoder, held_out, *, false_positive_rate=FALSE_POSITIVE_RATE, progress=silent, **options):
+    """A detector of the networks, calibrated on held-out pixels. `**options` as for `AnoGAN.from_gan`."""
+    detector = AnoGAN.from_gan(gan, encoder, **options)
     with progress("Calibrating", -(-len(held_out) // SCORING_BATCH)) as advance:
         detector.calibrate(held_out, false_positive_rate, callbacks=[Advance(advance)], verbose=0)
     return detector
@@ -110,7 +156,7 @@ def train_files(
         image_shape: `(H, W, C)` of the networks.
         seed: of the split, the weights, the latent vectors and the search.
         false_positive_rate: as for `AnoGAN.calibrate`.
-        training: dict, options of `train_gan`.
+        training: dict, options of `train_networks`.
         searching: dict, options of `AnoGAN.from_gan`.
         progress: see `silent`.
 
@@ -124,9 +170,9 @@ def train_files(
     check_count(len(split.held_out), false_positive_rate)
     options = {"false_positive_rate": false_positive_rate, "seed": seed, **searching}
     with replacing_folder(training_state(model)) as state:
-        gan = train_gan(images.pixels[split.trained], state, image_shape, seed=seed, progress=progress, **training)
+        trained = train_networks(images.pixels[split.trained], state, image_shape, seed=seed, progress=progress, **training)
         (state / "held_out.txt").write_text("".join(f"{images.names[row]}\n" for row in split.held_out))
-        detector = calibrate_detector(gan, images.pixels[split.held_out], progress=progress, **options)
+        detector = calibrate_detector(*trained, images.pixels[split.held_out], progress=progress, **options)
         detector.save(model)
     return detector, images.skipped
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from anogan_tf import workflows
 from anogan_tf.cli import app
-from anogan_tf.demo import STEPS
 from anogan_tf.detector import AnoGAN
+from anogan_tf.encoder import EncoderTrainer
 from anogan_tf.fitting import BATCH_SIZE
 from anogan_tf.gan import GAN
 from anogan_tf.networks import LATENT_DIM
@@ -45,8 +45,24 @@ def test_train_writes_a_calibrated_detector_and_its_training_state(model):
     detector = AnoGAN.load(model)
     assert len(detector.calibration.scores) == 50 and detector.image_shape == (16, 16, 1)
     state = model.with_suffix(".train")
-    assert {path.name for path in state.iterdir()} == {"gan.keras", "log.csv", "samples", "held_out.txt"}
+    assert {path.name for path in state.iterdir()} == {
+        "gan.keras", "log.csv", "samples", "held_out.txt", "encoder.keras", "encoder.csv",
+    }  # fmt: skip
     assert GAN.load(state / "gan.keras").optimizer.iterations.numpy() == 60 // 16
+    assert EncoderTrainer.load(state / "encoder.keras").optimizer.iterations.numpy() == 60 // 32
+    assert detector.settings.mode == "refine"
+
+
+def test_train_without_an_encoder(good, tmp_path):
+    anogan("train", good, "-o", tmp_path / "m.keras", *FAST, "--no-encoder")
+    detector = AnoGAN.load(tmp_path / "m.keras")
+    assert detector.encoder is None and detector.settings.mode == "search"
+    assert "still improving" in anogan("score", tmp_path / "m.keras", good, "-o", tmp_path / "out")
+    assert not (tmp_path / "m.train" / "encoder.keras").exists()
+
+
+def test_what_was_not_trained_on_is_listed(model):
+    state = model.with_suffix(".train")
     assert len((state / "held_out.txt").read_text().splitlines()) == 50
 
 
@@ -180,12 +196,12 @@ def test_an_interrupt_loses_no_model(model, good, monkeypatch):
 def test_help_names_the_librarys_defaults():
     """The help can't import them: that would take seconds."""
     settings = SearchSettings()
+    steps = f"{SearchSettings(mode='refine').steps}, or {settings.steps} without encoder"
     text = anogan("train", "--help")
-    defaults = {"epochs": workflows.EPOCHS, "steps": settings.steps, "weight": settings.weight, "restarts": settings.restarts}
+    defaults = {"epochs": workflows.EPOCHS, "steps": steps, "weight": settings.weight, "restarts": settings.restarts}
     for name, value in {**defaults, "latent-dim": LATENT_DIM, "batch-size": BATCH_SIZE}.items():
         described = text.split(f"--{name} ")[1].split("--")[0]
         assert f"({value})" in " ".join(described.replace("│", " ").split()), name
-    assert f"({STEPS})" in anogan("demo", "--help").split("--steps ")[1].split("--")[0]
 
 
 def test_nothing_scored_is_said(model, tmp_path):

@@ -176,9 +176,9 @@ def test_networks_handed_over_directly_stay_trainable(tiny_gan, pixels):
 
 def test_from_gan_takes_the_prior_and_the_preparation():
     gan = make_gan(prior="uniform")
-    detector = AnoGAN.from_gan(gan, restarts=3)
+    detector = AnoGAN.from_gan(gan, restarts=3, candidates=5)
     assert detector.settings.prior == "uniform" and detector.preparation.image_shape == (16, 16, 1)
-    assert detector._starts.shape == (3, 4) and np.abs(detector._starts).max() <= 1.0
+    assert detector._starts.shape == (5, 4) and np.abs(detector._starts).max() <= 1.0
 
 
 def test_calibrate_and_save(tiny_detector, pixels, tmp_path):

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "comparisons": "losses networks gan detector preparation",
     "workflows": ROOMS_ABOVE,
     "demo": ROOMS_ABOVE,
+    "benchmark": ROOMS_ABOVE,
     "cli": ROOMS_ABOVE,
     "__main__": "cli",
 }

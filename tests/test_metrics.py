@@ -19,3 +19,16 @@ def test_roc_curve_ends_at_the_corners():
 def test_labels_of_one_kind_are_an_error(labels):
     with pytest.raises(ValueError, match="both 0 .normal. and 1 .anomaly."):
         metrics.auroc(labels, [0.1, 0.2])
+
+
+def test_auroc_change_between_paired_scores():
+    labels = np.repeat([0, 1], 100)
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=200) + labels
+    change, low, high = metrics.auroc_change(labels, scores, scores, samples=50)
+    assert (change, low, high) == (0.0, 0.0, 0.0)
+    change, low, high = metrics.auroc_change(labels, scores, scores + labels, samples=200)
+    assert change == pytest.approx(metrics.auroc(labels, scores + labels) - metrics.auroc(labels, scores))
+    assert 0.0 < low < change < high < 0.35
+    # paired: a noise that both share doesn't widen the interval
+    assert high - low < 0.15

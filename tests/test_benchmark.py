@@ -1,0 +1,88 @@
+"""The benchmark on networks so small that it takes seconds: its rows, its counting, its report. No time is judged."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import make_gan
+
+from anogan_tf import benchmark, networks
+from anogan_tf.backend import keras
+from anogan_tf.detector import AnoGAN
+
+TINY = (benchmark.Size(16, "light", 1.0, (1, 20), 20), benchmark.Size(20, "light", 0.0, (16,), 0))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    out = tmp_path_factory.mktemp("speed")
+    patch = pytest.MonkeyPatch()
+    for name, value in {"STEPS": 6, "SOME_STEPS": 2, "REPEATS": 2, "LADDER": (1, 2), "CURVE": (1, 6)}.items():
+        patch.setattr(benchmark, name, value)
+    patch.setattr(benchmark, "TIMED", {**benchmark.TIMED, "steps": 2})
+    patch.setattr(benchmark, "PAPER", {**benchmark.PAPER, "steps": 6})
+    patch.setattr(benchmark, "_matmul_gflops", lambda dtype: 100.0)
+    yield benchmark.run_speed(out, epochs=1, sizes=TINY), out
+    patch.undo()
+
+
+def test_every_row_has_every_column(report):
+    rows = report[0]["rows"]
+    assert all(tuple(row) == benchmark.COLUMNS for row in rows)
+    names = [row["name"] for row in rows if row["image_size"] == 16]
+    for name in (
+        "Keras fit on one image",
+        "GradientTape loop, one image",
+        "search, blocks of 16",
+        "search, no blocks",
+        "encoder",
+    ):
+        assert name in names
+    assert any(name.startswith("refine, 1 steps (as good for") for name in names)
+    assert {row["batch"] for row in rows} == {1, 16, 20, 40}
+    assert all(row["ms_per_image"] > 0 for row in rows)
+    timed = [row for row in rows if row["gflops"] is not None]
+    assert all(row["share_of_ceiling"] == pytest.approx(row["gflops"] / 100.0, abs=1e-3) for row in timed)
+
+
+def test_what_it_writes_is_what_it_returns(report):
+    result, out = report
+    assert json.loads((out / "speed.json").read_text()) == json.loads(json.dumps(result))
+    text = (out / "speed.md").read_text()
+    assert all(f"| {name} |" in text for name in result["ratios"])
+    assert (out / "loss_curves.png").stat().st_size > 1000
+    assert result["ratios"]["16x16: scores that refilling changes"] == 0
+
+
+def test_detection_of_each_mode_is_there(report):
+    modes = report[0]["modes"]
+    assert {"search", "refine", "encoder", "encoder, f-AnoGAN's score"} <= {mode["name"] for mode in modes}
+    assert all(0.0 <= mode["auroc"] <= 1.0 for mode in modes)
+
+
+def test_operations_are_counted_by_hand():
+    images = keras.layers.Input((8, 8, 2))
+    x = keras.layers.Conv2D(3, 4, strides=2, padding="same")(images)  # 4x4 places, 4x4x2x3 products
+    x = keras.layers.Conv2DTranspose(5, 3, strides=2, padding="same")(x)  # 4x4 places, 3x3x5x3
+    network = keras.Model(images, keras.layers.Dense(7)(keras.layers.Flatten()(x)))  # 8x8x5x7
+    assert benchmark._flops(network) == 2 * (16 * 96 + 16 * 135 + 320 * 7)
+
+
+def test_a_step_is_forward_and_back_without_weights():
+    gan = make_gan()
+    extractor = networks.feature_extractor(gan.discriminator)
+    forward = benchmark._flops(gan.generator) + benchmark._flops(extractor)
+    assert benchmark.flops_per_step(AnoGAN.from_gan(gan)) == 2 * forward
+
+
+def test_the_loops_of_others_find_what_ours_finds(trained_gan, boots, monkeypatch):
+    """The rows that ours is compared with do the same job: their loss ends where ours does."""
+    monkeypatch.setattr(benchmark, "STEPS", 150)
+    pixels = boots.test[300:301]
+    subject = benchmark._Subject(benchmark.SIZES[0], trained_gan, None, pixels, np.zeros(1))
+    images = tf.constant(np.asarray(trained_gan.preparation(pixels)))
+    ours = AnoGAN.from_gan(trained_gan, **{**benchmark.PAPER, "steps": 150}).predict(pixels, verbose=0)["score"][0]
+    for loop in (benchmark._keras_loop, benchmark._tape_loop):
+        assert loop(subject, images) == pytest.approx(ours, rel=0.3)
+    assert trained_gan.generator.trainable and trained_gan.discriminator.trainable
