@@ -3,6 +3,7 @@
 All of it is measured in one process on the same networks, so that ratios hold where seconds don't.
 """
 
+import contextlib
 import datetime
 import json
 import os
@@ -185,8 +186,8 @@ def _others(subject, rows, report):
         work = STEPS * flops_per_step(AnoGAN.from_gan(subject.gan)) / 1e9 / np.median(seconds)
         ceiling = report["machine"]["ceiling_gflops"]["float32"]
         rows[name] = _row(name, subject.size, 1, STEPS, np.median(seconds), spread, np.median(found), work, ceiling)
-    best = min(rows[key]["ms_per_image"] for key in rows if key == (subject.size.counts[-1], 16))
-    ratio = rows["Keras fit on one image"]["ms_per_image"] / (best * STEPS / SOME_STEPS)
+    ours = rows[subject.size.counts[-1], 16]["ms_per_image"] * STEPS / SOME_STEPS
+    ratio = rows["Keras fit on one image"]["ms_per_image"] / ours
     _add_ratios(report, subject.size, {f"Keras fit on one image against the search, {STEPS} steps both": ratio})
 
 
@@ -238,7 +239,7 @@ def _whole_searches(subject, rows, report):
     target = _whole(subject, report, f"search as in the paper, {STEPS} steps", **{**PAPER, "keep": "best"})
     rows["paper"] = target.row
     wanted = [np.median(target.scores[kind]) for kind in (normal, ~normal, normal | ~normal)]
-    rows["default"] = _whole(subject, report, "search", mode="search").row
+    rows["search"] = _whole(subject, report, "search", mode="search").row
     for steps in LADDER:
         refined = _whole(subject, report, f"refine, {steps} steps", steps=steps, tolerance=0.0)
         found = [np.median(refined.scores[kind]) for kind in (normal, ~normal, normal | ~normal)]
@@ -246,23 +247,21 @@ def _whole_searches(subject, rows, report):
         rows["refine", steps] = {**refined.row, "name": refined.row["name"] + f" (as good for: {', '.join(reached) or 'none'})"}
         if len(reached) == 3:
             break
-    rows["refine"] = _whole(subject, report, "refine").row
-    rounded = _whole(subject, report, "refine, bfloat16", precision="bfloat16")
-    rows["refine bfloat16"] = rounded.row
-    whole = AnoGAN.from_gan(subject.gan, subject.encoder).predict(subject.test, verbose=0)["score"]
-    rows["encoder"] = _whole(subject, report, "encoder", mode="encoder").row
-    rows["f-anogan"] = _whole(subject, report, "encoder, f-AnoGAN's score", mode="encoder", loss="f-anogan").row
-    keras_loop = rows["Keras fit on one image"]["ms_per_image"]
-    ratios = {
-        f"Keras fit on one image against {key}": keras_loop / rows[key]["ms_per_image"]
-        for key in ("default", "refine", "encoder")
+    ways = {
+        "refine": {},
+        "refine, bfloat16": {"precision": "bfloat16"},
+        "encoder": {"mode": "encoder"},
+        "encoder, f-AnoGAN's score": {"mode": "encoder", "loss": "f-anogan"},
     }
-    ratios[f"Keras fit on one image against refining to the loss of {STEPS} steps"] = keras_loop / refined.row["ms_per_image"]
+    found = {name: _whole(subject, report, name, **settings) for name, settings in ways.items()}
+    rows |= {name: whole.row for name, whole in found.items()}
+    alone, against = rows["Keras fit on one image"]["ms_per_image"], "Keras fit on one image against"
+    ratios = {f"{against} {name}": alone / rows[name]["ms_per_image"] for name in ("search", "refine", "encoder")}
+    ratios[f"{against} refining to the loss of {STEPS} steps"] = alone / refined.row["ms_per_image"]
     _add_ratios(report, size, ratios)
-    change = metrics.auroc_change(subject.labels, whole, rounded.scores)
-    report["ratios"][f"{size.side}x{size.side}: AUROC of refine, bfloat16 less float32 (95% interval)"] = [
-        round(v, 4) for v in change
-    ]
+    change = metrics.auroc_change(subject.labels, found["refine"].scores, found["refine, bfloat16"].scores)
+    name = f"{size.side}x{size.side}: AUROC of refine, bfloat16 less float32 (95% interval)"
+    report["ratios"][name] = [round(value, 4) for value in change]
 
 
 class _Whole(NamedTuple):
@@ -337,20 +336,19 @@ def _training(subject):
 
 def _draw_curves(subject, path):
     """The median loss against steps, from a random start as in the paper and from the encoder's."""
-    curves = {}
-    for start, settings in (
-        ("random start", {**PAPER, "keep": "best"}),
-        ("encoder's start", {"mode": "refine", "tolerance": 0.0}),
-    ):
-        for label, kind in enumerate(("normal", "anomaly")):
-            curves[f"{kind}, {start}"] = ([], [])
-        for steps in CURVE if start == "random start" else [steps for steps in CURVE if steps <= 50]:
+    curves, paper = {}, {**PAPER, "keep": "best"}
+    ways = {
+        "random start": (paper, CURVE),
+        "encoder's start": ({"mode": "refine", "tolerance": 0.0}, [steps for steps in CURVE if steps <= LADDER[-1]]),
+    }
+    for start, (settings, numbers) in ways.items():
+        medians = []
+        for steps in numbers:
             detector = AnoGAN.from_gan(subject.gan, subject.encoder, **{**settings, "steps": steps, "block": None})
             scores = detector.predict(subject.test, batch_size=len(subject.test), verbose=0)["score"]
-            for label, kind in enumerate(("normal", "anomaly")):
-                x, y = curves[f"{kind}, {start}"]
-                x.append(steps)
-                y.append(float(np.median(scores[subject.labels == label])))
+            medians.append([float(np.median(scores[subject.labels == label])) for label in (0, 1)])
+        for kind, values in zip(("normal", "anomaly"), zip(*medians)):
+            curves[f"{kind}, {start}"] = (numbers, values)
     plots.save_figure(plots.loss_curves(curves), path)
 
 
@@ -386,10 +384,8 @@ def _measure(run):
 
 
 def _reset_peak():
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts anew
-    except OSError:
-        pass
 
 
 def _peak_mb():
@@ -442,12 +438,11 @@ def _start_times():
         "import anogan_tf": [sys.executable, "-c", "import anogan_tf"],
         "anogan --help": [sys.executable, "-m", "anogan_tf", "--help"],
     }
-    return {
-        name: round(
-            min(_seconds(lambda command=command: subprocess.run(command, capture_output=True, check=True)) for _ in range(5)), 3
-        )
-        for name, command in commands.items()
-    }
+
+    def seconds(command):
+        return min(_seconds(lambda: subprocess.run(command, capture_output=True, check=True)) for _ in range(5))
+
+    return {name: round(seconds(command), 3) for name, command in commands.items()}
 
 
 def _block_name(block):
