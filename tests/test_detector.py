@@ -8,6 +8,7 @@ from conftest import make_gan
 
 from anogan_tf import networks
 from anogan_tf.detector import AnoGAN
+from anogan_tf.settings import SearchSettings
 
 KEYS = {"score", "residual_score", "discrimination_score", "residual", "reconstruction", "z", "steps", "converged"}
 
@@ -269,3 +270,83 @@ def test_errors(tiny_detector, tiny_gan, pixels):
         AnoGAN.from_gan(tiny_gan, weight=2.0)
     with pytest.raises(tf.errors.InvalidArgumentError, match="outside"):
         predict(tiny_detector, tf.data.Dataset.from_tensor_slices(pixels.astype(np.float32)).batch(8))
+
+
+@pytest.fixture
+def tiny_encoder():
+    return networks.build_encoder((16, 16, 1), 4, width=4)
+
+
+def test_with_an_encoder_it_refines(tiny_gan, tiny_encoder, pixels, tmp_path):
+    detector = AnoGAN.from_gan(tiny_gan, tiny_encoder)
+    assert detector.settings == SearchSettings(mode="refine")
+    out = predict(detector, pixels)
+    detector.save(tmp_path / "detector.keras")
+    again = AnoGAN.load(tmp_path / "detector.keras")
+    assert again.settings == detector.settings
+    assert_same(out, predict(again, pixels))
+
+
+def test_the_encoder_alone_takes_its_z(tiny_gan, tiny_encoder, pixels):
+    detector = AnoGAN.from_gan(tiny_gan, tiny_encoder, mode="encoder")
+    out = predict(detector, pixels)
+    np.testing.assert_allclose(out["z"], tiny_encoder(detector.preparation(pixels), training=False), rtol=1e-3, atol=1e-6)
+    assert not out["steps"].any()
+
+
+def test_f_anogans_score(tiny_gan, tiny_encoder, pixels):
+    """Mean squares of residual and features, with kappa between them (Schlegl et al. 2019, eq. 6)."""
+    out = predict(AnoGAN.from_gan(tiny_gan, tiny_encoder, mode="encoder", loss="f-anogan", kappa=2.0), pixels)
+    images = tiny_gan.preparation(pixels)
+    f = networks.feature_extractor(tiny_gan.discriminator)
+    made = 2.0 * out["reconstruction"] - 1.0
+    residual = np.mean((np.asarray(images) - made) ** 2, axis=(1, 2, 3))
+    features = np.mean((np.asarray(f(images, training=False)) - np.asarray(f(made, training=False))) ** 2, axis=(1, 2, 3))
+    np.testing.assert_allclose(out["score"], residual + 2.0 * features, rtol=1e-3)
+
+
+def test_a_mode_that_needs_an_encoder_says_so(tiny_gan, tiny_encoder):
+    with pytest.raises(ValueError, match="mode='refine' needs an encoder"):
+        AnoGAN.from_gan(tiny_gan, mode="refine")
+    detector = AnoGAN.from_gan(tiny_gan)
+    with pytest.raises(ValueError, match="mode='encoder' needs an encoder"):
+        detector.settings = detector.settings.replace(mode="encoder")
+    with pytest.raises(ValueError, match="The encoder maps"):
+        AnoGAN.from_gan(tiny_gan, networks.build_encoder((16, 16, 1), 7, width=4))
+
+
+def test_another_mode_voids_the_calibration(tiny_gan, tiny_encoder, pixels):
+    detector = AnoGAN.from_gan(tiny_gan, tiny_encoder)
+    detector.calibrate(pixels[:20], 0.1, verbose=0)
+    detector.settings = detector.settings.replace(mode="encoder")
+    with pytest.raises(ValueError, match="The calibration was made with mode='refine'"):
+        predict(detector, pixels)
+
+
+def test_bfloat16_networks_score_nearly_the_same(trained_gan, trained_encoder, boots):
+    pixels = boots.test[250:350]
+    whole, rounded = (
+        predict(AnoGAN.from_gan(trained_gan, trained_encoder, mode="encoder", precision=precision), pixels)
+        for precision in ("float32", "bfloat16")
+    )
+    assert rounded["score"].dtype == rounded["z"].dtype == np.float32
+    np.testing.assert_allclose(rounded["score"], whole["score"], rtol=0.05)
+    assert not np.array_equal(rounded["score"], whole["score"])
+
+
+@pytest.mark.parametrize("settings", [{}, {"restarts": 2}, {"candidates": 5}, {"precision": "bfloat16"}])
+def test_refined_scores_are_an_images_own(trained_gan, trained_encoder, boots, settings):
+    detector = AnoGAN.from_gan(trained_gan, trained_encoder, **settings)
+    pixels = boots.test[280:320]
+    together = predict(detector, pixels)
+    order = np.random.default_rng(0).permutation(40)
+    assert_same(together, predict(detector, pixels[order]), order)
+    assert_same(together, predict(detector, pixels[7:8]), slice(7, 8))
+    assert_same(together, predict(detector, pixels, batch_size=9))
+
+
+def test_a_graph_that_comes_too_early_says_so(tiny_detector, pixels):
+    with pytest.raises(RuntimeError, match="predict"):
+        tf.function(tiny_detector.call)(tf.constant(pixels))
+    expected = predict(tiny_detector, pixels)
+    np.testing.assert_array_equal(tf.function(tiny_detector.call)(tf.constant(pixels))["score"], expected["score"])
