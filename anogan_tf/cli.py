@@ -225,6 +225,7 @@ def _loading():
         import tensorflow as tf
 
         tf.config.list_logical_devices()  # it greets once more when it looks for devices
+        tf.get_logger().setLevel("ERROR")  # each detector of a benchmark is traced anew, which it would warn of
         yield
 
 

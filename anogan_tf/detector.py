@@ -15,7 +15,7 @@ from anogan_tf.preparation import Preparation, check_pixels, require_valid, to_p
 from anogan_tf.saving import OneFileModel
 from anogan_tf.settings import SearchSettings
 
-BATCH_SIZE = 64
+BATCH_SIZE = 256  # enough that rows that finish early find others waiting
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
