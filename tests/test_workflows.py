@@ -49,7 +49,8 @@ def test_a_wrong_path_leaves_the_old_scores_alone(tiny_detector, pixels, tmp_pat
     assert not (tmp_path / "new").exists()
 
 
-def test_progress_counts_each_image_once_it_is_scored(tiny_detector, pixels, tmp_path):
+def test_progress_counts_each_image_once_it_is_scored(tiny_detector, pixels, tmp_path, monkeypatch):
+    monkeypatch.setattr(workflows, "FILES_AT_ONCE", 16)
     tiny_detector.calibrate(pixels[:20], verbose=0)
     np.save(tmp_path / "queries.npy", pixels)
     (tmp_path / "broken.png").touch()
@@ -61,7 +62,7 @@ def test_progress_counts_each_image_once_it_is_scored(tiny_detector, pixels, tmp
         yield lambda: rows_at.append(len((tmp_path / "out" / "scores.csv").read_text().splitlines()) - 1)
 
     workflows.score_files(tiny_detector, tmp_path, tmp_path / "out", progress)
-    assert len(rows_at) == 41 and rows_at[0] <= 0 and rows_at[-1] >= 32  # rows reach the file a block at a time
+    assert len(rows_at) == 41 and rows_at[0] <= 0 and rows_at[-1] >= 32  # rows reach the file a batch at a time
 
 
 def test_a_name_as_long_as_names_can_be(tiny_detector, pixels, tmp_path):
