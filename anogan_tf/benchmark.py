@@ -31,14 +31,13 @@ from anogan_tf.workflows import EPOCHS, silent, split_normals, train_networks
 layers = keras.layers
 
 STEPS = PAPER["steps"]
-SOME_STEPS = 50  # enough to time one
 REPEATS = 3
 PASSES = 4  # over the images when training is timed
 LADDER = (5, 10, 15, 20, 25, 30, 40, 50)  # steps tried until a refinement is as good as the long search
 CURVE = (1, 2, 3, 5, 8, 12, 18, 25, 50, 100, 250, STEPS)
 COLUMNS = ("name", "image_size", "batch", "steps", "ms_per_image", "spread", "loss", "gflops", "share_of_ceiling", "peak_mb")
 # The search as timed: no image stops early, and only the best z is reported as others report the last one.
-TIMED = {**PAPER, "keep": "best", "steps": SOME_STEPS}
+TIMED = {**PAPER, "keep": "best", "steps": 50}
 
 
 class Size(NamedTuple):
@@ -153,10 +152,10 @@ def _timed(subject, report, name, count, jit_compile=False, **settings):
     detector = AnoGAN.from_gan(subject.gan, jit_compile=jit_compile, **{**TIMED, **settings})
     images = detector.preparation(np.resize(subject.test, (count, *subject.test.shape[1:])))
     run = _runner(detector)
-    seconds, spread, peak = _measure(lambda: run(images))
+    result, seconds, spread, peak = _measure(lambda: run(images))
     work = count * TIMED["steps"] * flops_per_step(detector) / 1e9
     ceiling = report["machine"]["ceiling_gflops"][detector.settings.precision]
-    loss = float(np.median(run(images).loss))
+    loss = float(np.median(result.loss))
     return _row(name, subject.size, count, TIMED["steps"], seconds / count, spread, loss, work / seconds, ceiling, peak)
 
 
@@ -169,7 +168,7 @@ def _runner(detector, refill=True):
 
 def _row(name, size, batch, steps, seconds, spread, loss, gflops=None, ceiling=None, peak=None):
     values = (
-        name, size.side, batch, steps, round(1e3 * seconds, 3), round(spread, 3), loss and round(loss, 2),
+        name, size.side, batch, steps, round(1e3 * seconds, 3), spread and round(spread, 3), loss and round(loss, 2),
         gflops and round(gflops, 1), gflops and ceiling and round(gflops / ceiling, 3), peak and round(peak),
     )  # fmt: skip
     return dict(zip(COLUMNS, values))
@@ -188,7 +187,7 @@ def _others(subject, rows, report):
         work = STEPS * flops_per_step(AnoGAN.from_gan(subject.gan)) / 1e9 / np.median(seconds)
         ceiling = report["machine"]["ceiling_gflops"]["float32"]
         rows[name] = _row(name, subject.size, 1, STEPS, np.median(seconds), spread, np.median(found), work, ceiling)
-    ours = rows[subject.size.counts[-1], 16]["ms_per_image"] * STEPS / SOME_STEPS
+    ours = rows[subject.size.counts[-1], 16]["ms_per_image"] * STEPS / TIMED["steps"]
     ratio = rows["Keras fit on one image"]["ms_per_image"] / ours
     _add_ratios(report, subject.size, {f"Keras fit on one image against the search, {STEPS} steps both": ratio})
 
@@ -196,6 +195,7 @@ def _others(subject, rows, report):
 def _keras_loop(subject, images):
     """z as the weights of a dense layer over a constant, trained by `fit`; a new model for each image."""
     generator, extractor = subject.gan.averaged_generator, networks.feature_extractor(subject.gan.discriminator)
+    were = generator.trainable, extractor.trainable
     generator.trainable = extractor.trainable = False
     constant = layers.Input((1,))
     z = layers.Dense(subject.gan.latent_dim, use_bias=False, kernel_initializer=keras.initializers.RandomNormal(stddev=1.0))
@@ -208,7 +208,7 @@ def _keras_loop(subject, images):
         loss_weights=[1.0 - PAPER["weight"], PAPER["weight"]],
     )
     history = model.fit(tf.ones((1, 1)), [images, extractor(images, training=False)], epochs=STEPS, batch_size=1, verbose=0)
-    generator.trainable = extractor.trainable = True
+    generator.trainable, extractor.trainable = were
     return history.history["loss"][-1]
 
 
@@ -290,7 +290,7 @@ def _whole(subject, report, name, **settings):
     medians = {kind: round(float(median), 3) for kind, median in zip(("normals", "anomalies"), _medians(subject, scores))}
     steps = round(float(np.mean(result.steps)), 1)
     report["modes"].append({"name": name, "image_size": subject.size.side, "steps": steps, **medians, **auroc})
-    return _Whole(_row(name, subject.size, len(scores), steps, seconds, 0.0, float(np.median(scores))), scores)
+    return _Whole(_row(name, subject.size, len(scores), steps, seconds, None, float(np.median(scores))), scores)
 
 
 def _refilling(subject, report):
@@ -381,15 +381,15 @@ def _flops(network):
 
 
 def _measure(run):
-    """Median seconds of some runs after a first one, their spread as a share of it, and the peak of memory in MB."""
+    """What the last of some runs gave, their median seconds, the spread as a share of that, and the peak of memory in MB."""
     run()
     _reset_peak()
     seconds = []
     for _ in range(REPEATS):
         started = time.perf_counter()
-        run()
+        result = run()
         seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds)), (max(seconds) - min(seconds)) / float(np.median(seconds)), _peak_mb()
+    return result, float(np.median(seconds)), (max(seconds) - min(seconds)) / float(np.median(seconds)), _peak_mb()
 
 
 def _reset_peak():

@@ -186,7 +186,7 @@ def speed(
     ),
     epochs: Epochs = None,
 ):
-    """Time the search, and what leads to the same loss in fewer steps, on networks trained for it. Takes a quarter of an hour."""
+    """Time the search, and what leads to the same loss in fewer steps, on networks trained for it. Takes half an hour or more."""
     with _errors():
         with _loading():
             from anogan_tf.benchmark import run_speed

@@ -27,6 +27,8 @@ class AnoGAN(OneFileModel):
     >>> out = detector.predict(queries)
     >>> out["score"], out["is_anomaly"], out["residual"]
 
+    The search works on copies of the networks, taken when the first image is scored: weights set after that have no effect.
+
     Args:
         generator: `[N, latent_dim]` to `[N, H, W, C]` in [-1, 1].
         discriminator: `[N, H, W, C]` to `[N, 1]` logits, with a layer named `features`.
@@ -37,6 +39,8 @@ class AnoGAN(OneFileModel):
         jit_compile: whether XLA compiles the steps of a block: "auto" (on a GPU only: on a CPU it is slower), True or False.
         **settings: the fields of `SearchSettings`: mode, weight, steps, restarts, ...
     """
+
+    PARTS = ("generator", "discriminator", "encoder", "preparation")
 
     def __init__(
         self,
@@ -87,8 +91,7 @@ class AnoGAN(OneFileModel):
         """
         parts = {"generator": gan.averaged_generator, "discriminator": gan.discriminator, "encoder": encoder}
         copies = {part: network and networks.copy_network(network) for part, network in parts.items()}
-        preparation = type(gan.preparation).from_config(gan.preparation.get_config())
-        return cls(**copies, preparation=preparation, **{"prior": gan.prior, **options})
+        return cls(**copies, preparation=gan.preparation.copy(), **{"prior": gan.prior, **options})
 
     @property
     def settings(self):
@@ -275,7 +278,7 @@ class AnoGAN(OneFileModel):
     def get_config(self):
         return {
             "name": self.name,
-            **{part: getattr(self, part) and keras.saving.serialize_keras_object(getattr(self, part)) for part in _PARTS},
+            **self.parts_config(),
             "features": self._features,
             "jit_compile": self.search_jit_compile,
             "starts": self._starts.tolist(),
@@ -288,16 +291,12 @@ class AnoGAN(OneFileModel):
     def from_config(cls, config):
         config = dict(config)
         starts, basis, calibration = (config.pop(name) for name in ("starts", "basis", "calibration"))
-        parts = {part: keras.saving.deserialize_keras_object(config.pop(part)) for part in _PARTS}
-        detector = cls(**parts, **config)
+        detector = super().from_config(config)
         # As they were when the detector was made: another device may draw with another last bit.
         detector._starts = np.asarray(starts, np.float32).reshape(-1, detector.generator.input_shape[-1])
         detector._basis = np.asarray(basis, np.float32) if basis else None
         detector.calibration = calibration and Calibration.from_config(calibration)
         return detector
-
-
-_PARTS = ("generator", "discriminator", "encoder", "preparation")
 
 
 def _differ(before, after, names):

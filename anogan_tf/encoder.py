@@ -26,7 +26,7 @@ class EncoderTrainer(PixelModel):
     - "ziz": mean (z - E(G(z)))^2 for z from the prior, z to image to z; of the images only their number is used
 
     Args:
-        generator: `[N, latent_dim]` to `[N, H, W, C]` in [-1, 1].
+        generator: `[N, latent_dim]` to `[N, H, W, C]` in [-1, 1]. It is frozen, like the discriminator: `from_gan` takes copies.
         discriminator: `[N, H, W, C]` to `[N, 1]` logits, with a layer named `features`.
         encoder: your own network in place of the built one, `[N, H, W, C]` to `[N, latent_dim]`.
         preparation: a `Preparation`; by default the one for the networks' image shape.
@@ -37,6 +37,8 @@ class EncoderTrainer(PixelModel):
         prior: what the generator's z is drawn from, "normal" or "uniform".
         seed: of the initial weights, the latent vectors and the order of the images.
     """
+
+    PARTS = ("generator", "discriminator", "encoder", "preparation")
 
     def __init__(
         self,
@@ -77,8 +79,9 @@ class EncoderTrainer(PixelModel):
     def from_gan(cls, gan, **options):
         """A trainer with copies of a GAN's networks, its preparation, its prior and its seed; `**options` as for the class."""
         generator, discriminator = (networks.copy_network(part) for part in (gan.averaged_generator, gan.discriminator))
-        preparation = type(gan.preparation).from_config(gan.preparation.get_config())
-        return cls(generator, discriminator, preparation=preparation, **{"prior": gan.prior, "seed": gan.seed, **options})
+        return cls(
+            generator, discriminator, preparation=gan.preparation.copy(), **{"prior": gan.prior, "seed": gan.seed, **options}
+        )
 
     def compile(self, optimizer=None, *, jit_compile="auto", run_eagerly=False):
         """Set the optimiser: Adam(1e-3) unless another is given.
@@ -122,21 +125,13 @@ class EncoderTrainer(PixelModel):
     def get_config(self):
         return {
             "name": self.name,
-            **{part: keras.saving.serialize_keras_object(getattr(self, part)) for part in _PARTS},
+            **self.parts_config(),
             **{name: getattr(self, name) for name in ("method", "kappa", "prior", "seed")},
             "features": self._features,
         }
-
-    @classmethod
-    def from_config(cls, config):
-        parts = {part: keras.saving.deserialize_keras_object(config[part]) for part in _PARTS}
-        return cls(**{**config, **parts})
 
     def get_compile_config(self):
         return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)} if self.compiled else None
 
     def compile_from_config(self, config):
         self.compile(keras.saving.deserialize_keras_object(config["optimizer"]))
-
-
-_PARTS = ("generator", "discriminator", "encoder", "preparation")

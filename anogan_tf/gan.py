@@ -31,6 +31,8 @@ class GAN(PixelModel):
         preparation: a `Preparation`, where it is not to be the default for the networks' image shape.
     """
 
+    PARTS = ("generator", "discriminator", "preparation")
+
     def __init__(
         self,
         image_shape=(28, 28, 1),
@@ -143,15 +145,10 @@ class GAN(PixelModel):
     def get_config(self):
         return {
             "name": self.name,
-            **{part: keras.saving.serialize_keras_object(getattr(self, part)) for part in _PARTS},
+            **self.parts_config(),
             "prior": self.prior,
             "seed": self.seed,
         }
-
-    @classmethod
-    def from_config(cls, config):
-        parts = {part: keras.saving.deserialize_keras_object(config[part]) for part in _PARTS}
-        return cls(**{**config, **parts})
 
     def get_compile_config(self):
         if not self.compiled:
@@ -166,9 +163,6 @@ class GAN(PixelModel):
     def compile_from_config(self, config):
         optimizers = ("generator_optimizer", "discriminator_optimizer")
         self.compile(**{**config, **{name: keras.saving.deserialize_keras_object(config[name]) for name in optimizers}})
-
-
-_PARTS = ("generator", "discriminator", "preparation")
 
 
 def dcgan_adam():

@@ -56,6 +56,10 @@ class Preparation(keras.layers.Layer):
             return pixels
         return tf.image.rgb_to_grayscale(pixels) if wanted == 1 else tf.image.grayscale_to_rgb(pixels)
 
+    def copy(self):
+        """Another with the same settings."""
+        return type(self).from_config(self.get_config())
+
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.image_shape)
 

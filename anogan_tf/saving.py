@@ -55,7 +55,20 @@ def _mode_for(path):
 
 
 class OneFileModel(keras.Model):
-    """A `keras.Model` that is saved whole to one `.keras` file."""
+    """A `keras.Model` that is saved whole to one `.keras` file.
+
+    A subclass names in `PARTS` the attributes that are networks or layers, and arguments of its constructor (or None).
+    """
+
+    PARTS = ()
+
+    def parts_config(self):
+        """The share of `PARTS` in `get_config`."""
+        return {part: keras.saving.serialize_keras_object(getattr(self, part)) for part in self.PARTS}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, **{part: keras.saving.deserialize_keras_object(config[part]) for part in cls.PARTS}})
 
     def save(self, filepath, overwrite=True, **kwargs):
         """Save to a `.keras` file, as `keras.Model.save` does, but written beside and renamed.

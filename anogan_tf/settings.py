@@ -93,6 +93,7 @@ class SearchSettings:
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 or more.")
             object.__setattr__(self, name, float(getattr(self, name)))
+        object.__setattr__(self, "whiten", bool(self.whiten))
         if self.weight > 1.0:
             raise ValueError(f"weight={self.weight} must lie in [0, 1]: 0 is the residual alone, 1 the discriminator alone.")
         if self.mode == "encoder" and (self.steps, self.considered) != (0, 1):
