@@ -6,6 +6,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from anogan_tf import maps
+
 FALSE_POSITIVE_RATE = 0.05
 
 
@@ -60,6 +62,10 @@ class Calibration:
     def is_anomaly(self, scores):
         """Whether p <= false_positive_rate, `[N]` bool. TensorFlow ops only."""
         return scores > self.threshold
+
+    def heatmap(self, residual):
+        """Residuals `[N, H, W, C]` smoothed, on the scale of normal images, `[N, H, W]` in [0, 1]. TensorFlow ops only."""
+        return maps.heatmap(maps.smooth(residual), self.heat_low, self.heat_high)
 
     def get_config(self):
         """JSON-ready; float32 survives it exactly."""

@@ -94,7 +94,7 @@ def demo(
 @app.command()
 def train(
     images: Annotated[
-        list[Path], typer.Argument(help="Folders or files of normal images (PNG, JPEG, BMP, TIFF, WebP, .npy, .npz).")
+        list[Path], typer.Argument(help="Folders or files of normal images (PNG, JPEG, BMP, GIF, TIFF, WebP, .npy, .npz).")
     ],
     model: Annotated[Path, typer.Option("-o", "--out", help="The model file to write, MODEL.keras.")],
     size: Annotated[
@@ -177,6 +177,33 @@ def score(
         else:
             console.print("[red]No image could be scored.[/red]")
         _end_with_skipped(scored.skipped)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model file that `anogan train` wrote.")],
+    base: Annotated[Path, typer.Argument(help="The folder of versions that TensorFlow Serving watches: BASE/1, BASE/2, ...")],
+    threshold: Annotated[
+        Optional[float], typer.Option(show_default="the calibrated one", help="Scores above it are anomalous.")
+    ] = None,
+    warm_up: Annotated[
+        bool, typer.Option("--warm-up/--no-warm-up", help="Requests by which the server warms up before it answers.")
+    ] = True,
+):
+    """Write a SavedModel, search included, that TensorFlow Serving runs: the next version below BASE."""
+    with _errors():
+        if base.exists() and not base.is_dir():
+            raise ValueError(f"{base} is a file; name a folder.")
+        with _loading():
+            from anogan_tf.detector import AnoGAN
+        detector = AnoGAN.load(model)
+        if detector.threshold is None and threshold is None:
+            raise ValueError(
+                f"{model} has no threshold: give one with --threshold, or call calibrate() in Python and save it again."
+            )
+        with _held_back_stderr():
+            version = detector.export(base, threshold, **({} if warm_up else {"warm_up": ()}))
+        console.print(f"Wrote {version}. Point TensorFlow Serving's model_base_path at {base.resolve()}.", highlight=False)
 
 
 @bench.command()

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image, ImageOps
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 GREY_MODES = ("1", "L", "LA", "I", "F")
 ARRAY_SUFFIXES = (".npy", ".npz")
 # A file of several arrays has its images under one of these names.
@@ -98,7 +99,7 @@ def iterate_pictures(paths):
     """Yield a `Picture` for each image below `paths`, in the order of the paths and of the names.
 
     Args:
-        paths: folders (searched to any depth), image files (PNG, JPEG, BMP, TIFF, WebP), or `.npy` and `.npz` files of
+        paths: folders (searched to any depth), image files (PNG, JPEG, BMP, GIF, TIFF, WebP), or `.npy` and `.npz` files of
             arrays `[N, h, w]` or `[N, h, w, c]`; one or a list.
 
     Raises:
@@ -161,7 +162,8 @@ def read_picture(file):
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
-                return Picture(str(file), _to_array(ImageOps.exif_transpose(image)))
+                pixels = _deep_colour(image, file) if _is_deep_colour(image) else _to_array(ImageOps.exif_transpose(image))
+                return Picture(str(file), pixels)
     except Exception as error:  # decoders raise many kinds for a damaged file
         return Picture(str(file), None, f"not a readable image ({_reason(error)})")
 
@@ -186,7 +188,24 @@ def _to_array(image):
         pixels = np.asarray(image.convert("L"))
     else:
         pixels = np.asarray(image.convert("RGB"))
+        if image.mode == "P" and (pixels == pixels[..., :1]).all():  # a palette of greys
+            pixels = pixels[..., :1]
     return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+
+
+def _is_deep_colour(image):
+    """Whether it is a PNG of 16 bits of which Pillow keeps 8: all but plain grey."""
+    return image.format == "PNG" and image.mode[:2] != "I;" and str(image.tile[0][-1]).endswith(";16B")
+
+
+def _deep_colour(image, file):
+    image.load()  # what is damaged is Pillow's to find
+    pixels = tf.io.decode_png(Path(file).read_bytes(), dtype=tf.uint16).numpy()
+    height, width, channels = pixels.shape
+    places = Image.fromarray(np.arange(height * width, dtype=np.int32).reshape(height, width))
+    places.info["exif"] = image.info.get("exif", b"")
+    turned = np.asarray(ImageOps.exif_transpose(places))
+    return pixels.reshape(-1, channels)[..., : 1 if channels < 3 else 3][turned]
 
 
 def _array_pictures(file):

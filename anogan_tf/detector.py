@@ -13,7 +13,9 @@ from anogan_tf.folding import for_inference
 from anogan_tf.inversion import Networks, compile_stages, draw_starts, search, whitening_basis
 from anogan_tf.preparation import Preparation, check_pixels, require_valid, to_pixels
 from anogan_tf.saving import OneFileModel
+from anogan_tf.serving import write_saved_model
 from anogan_tf.settings import SearchSettings
+from anogan_tf.warmup import BATCH_SIZES as WARM_UP
 
 BATCH_SIZE = 256  # enough that rows that finish early find others waiting
 
@@ -188,9 +190,11 @@ class AnoGAN(OneFileModel):
     def call(self, pixels):
         """`predict` for one batch of pixels, as a dict of tensors. NaN and floats outside [0, 1] are not looked for."""
         self._check_calibrated_settings()  # once a trace is enough: changed settings are traced anew
+        return self._score(self._ready_search(), pixels)
+
+    def _score(self, search, pixels):
         images = self.preparation(pixels)
-        starts = tf.constant(self._starts)
-        result = self._ready_search()(images, starts)
+        result = search(images, tf.constant(self._starts))
         out = {
             "score": result.loss,
             "residual_score": result.residual_loss,
@@ -220,7 +224,35 @@ class AnoGAN(OneFileModel):
         """
         if self.calibration is None:
             raise ValueError("The heatmap's scale comes from held-out normals: call calibrate() first.")
-        return maps.heatmap(maps.smooth(residual), self.calibration.heat_low, self.calibration.heat_high)
+        return np.asarray(self.calibration.heatmap(residual))
+
+    def export(self, base, threshold=None, warm_up=WARM_UP):
+        """Write a SavedModel that TensorFlow Serving runs, search included, as the next version below `base`.
+
+        Its signatures (`anogan_tf.serving.SIGNATURES`) take pixels or encoded pictures of any size, and give what `predict`
+        gives; `export/README.md` describes them. A row that is no image comes back with `valid` false and `is_anomaly` true.
+
+        Args:
+            base: the folder of versions: `base/1`, `base/2`, ...
+            threshold: scores above it are anomalous; by default the calibrated one.
+            warm_up: numbers of images in the requests that the server warms each signature up with; `()` for none. With many
+                steps at a large size that takes the server minutes.
+
+        Returns:
+            The path of the version's folder.
+
+        Raises:
+            ValueError: without a threshold, or when the settings are not those that were calibrated.
+        """
+        self._check_calibrated_settings()
+        if threshold is None and self.threshold is None:
+            raise ValueError("The detector has no threshold: call calibrate() before export(), or pass threshold=.")
+        threshold = float(self.threshold if threshold is None else threshold)
+        if not np.isfinite(threshold):
+            raise ValueError(f"threshold={threshold} must be a finite number.")
+        # A server has no XLA, whatever this device has.
+        score = functools.partial(self._score, self._build_search(jit_compile=False))
+        return write_saved_model(score, self.preparation, self.calibration, threshold, base, warm_up)
 
     def _critic(self):
         """What judges G(z) in the search: the feature extractor, or the logits for the reference loss."""
@@ -238,12 +270,15 @@ class AnoGAN(OneFileModel):
         if self._search is None:
             if not tf.executing_eagerly():
                 raise RuntimeError("Score a batch with predict() before a tf.function calls the detector: it isn't ready yet.")
-            parts = (self.generator, self._critic(), self.encoder)
-            copies = (network and for_inference(network, self.settings.precision) for network in parts)
-            searched = Networks(*copies, basis=self._whitening())
-            compiled = None if self.settings.block is None else compile_stages(searched, self.settings, self._jit_compiled())
-            self._search = functools.partial(search, searched, settings=self.settings, compiled=compiled)
+            self._search = self._build_search(self._jit_compiled())
         return self._search
+
+    def _build_search(self, jit_compile):
+        parts = (self.generator, self._critic(), self.encoder)
+        copies = (network and for_inference(network, self.settings.precision) for network in parts)
+        searched = Networks(*copies, basis=self._whitening())
+        compiled = None if self.settings.block is None else compile_stages(searched, self.settings, jit_compile)
+        return functools.partial(search, searched, settings=self.settings, compiled=compiled)
 
     def _whitening(self):
         if not (self.settings.whiten and self.settings.steps):

@@ -43,7 +43,8 @@ def _gaussian(sigma, largest):
 
 def heatmap(smoothed, low, high):
     """Scale smoothed residuals so that `low` and less is 0, `high` and more is 1. Returns `[N, H, W]` in [0, 1]."""
-    return np.clip((np.asarray(smoothed) - low) / max(high - low, 1e-6), 0.0, 1.0)
+    # Not a division: graphs turn one into this product, eager code doesn't, and the last bit differs.
+    return tf.clip_by_value((smoothed - low) * (1.0 / max(high - low, 1e-6)), 0.0, 1.0)
 
 
 def overlay(pixels, heat, opacity=0.7):

@@ -52,9 +52,26 @@ class Preparation(keras.layers.Layer):
 
     def _convert_channels(self, pixels):
         given, wanted = pixels.shape[-1], self.image_shape[-1]
+        if given is None:
+            return self._convert_unknown_channels(pixels)
         if given == wanted:
             return pixels
         return tf.image.rgb_to_grayscale(pixels) if wanted == 1 else tf.image.grayscale_to_rgb(pixels)
+
+    def _convert_unknown_channels(self, pixels):
+        """In a graph for pixels of any size and channels: what can't be used is an InvalidArgumentError when it runs."""
+        height, width, given = (tf.shape(pixels)[axis] for axis in (1, 2, 3))
+        large = (height >= SMALLEST_SIDE) & (width >= SMALLEST_SIDE)
+        checks = [
+            tf.debugging.Assert((given == 1) | (given == 3), ["images with", given, "channels; expected 1 (grey) or 3 (RGB)."]),
+            tf.debugging.Assert(large, ["images of", height, "x", width, f"pixels; each side needs at least {SMALLEST_SIDE}."]),
+        ]
+
+        def convert(channels):
+            return lambda: self._convert_channels(tf.ensure_shape(pixels, (None, None, None, channels)))
+
+        with tf.control_dependencies(checks):
+            return tf.cond(given == 1, convert(1), convert(3))
 
     def copy(self):
         """Another with the same settings."""
@@ -147,7 +164,7 @@ def _check_kind(dtype, shape):
     """Raise a ValueError unless dtype, channels and sides are ones a network input can be made of."""
     if dtype not in _FULL_SCALE:
         raise ValueError(f"pixels of dtype {dtype}; expected uint8 (0-255), uint16 (0-65535) or float in [0, 1].")
-    if shape[-1] not in (1, 3):
+    if shape[-1] not in (1, 3, None):
         raise ValueError(f"images with {shape[-1]} channels; expected 1 (grey) or 3 (RGB).")
     if any(side is not None and side < SMALLEST_SIDE for side in shape[1:3]):
         raise ValueError(f"images of {shape[1]}x{shape[2]} pixels; each side must have at least {SMALLEST_SIDE}.")

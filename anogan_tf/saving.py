@@ -1,6 +1,7 @@
 """One file per model, written beside and renamed; loaded with errors that name the file."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -45,13 +46,47 @@ def replacing_folder(path):
     os.replace(partial, path)
 
 
-def _mode_for(path):
+def write_version(base, write):
+    """Add the next version to a folder of versions, `base/1`, `base/2`, ...: a server that watches it never sees half a one.
+
+    Args:
+        base: the folder; made where there is none.
+        write: called with an empty folder to fill. It is renamed on success and deleted on failure.
+
+    Returns:
+        The version's folder.
+    """
+    base = Path(base)
+    base.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=base))  # no number, so no version
+    try:
+        write(partial)
+        partial.chmod(_mode_for(partial / "new", 0o777))  # mkdtemp's folders can be read by their owner alone
+        while True:
+            version = 1 + max((int(path.name) for path in base.iterdir() if path.name.isdecimal()), default=0)
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                return _rename_new(partial, base / str(version))
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _rename_new(source, target):
+    """Rename a folder to a name that isn't taken; a FileExistsError if it is."""
+    try:
+        return source.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise FileExistsError(target) from error
+        raise
+
+
+def _mode_for(path, most=0o666):
     """The mode `open` would give: mkstemp's files can be read by their owner alone."""
     if path.exists():
         return path.stat().st_mode & 0o777
     mask = os.umask(0)
     os.umask(mask)
-    return 0o666 & ~mask
+    return most & ~mask
 
 
 class OneFileModel(keras.Model):

@@ -1,0 +1,113 @@
+"""Encoded pictures to pixels inside a graph: the same numbers that the library reads from the same files."""
+
+import tensorflow as tf
+from PIL import Image
+
+from anogan_tf.preparation import SMALLEST_SIDE
+
+_HEAD = 54 + 4 * 256  # bytes looked at: a BMP's headers and its palette
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def decode_rows(encoded, preparation):
+    """Decode and prepare a batch of pictures, PNG, JPEG, GIF or BMP, of any size, grey or colour.
+
+    PNG keeps its 16 bits, JPEG is decoded by the exact integer transform (as Pillow does), of a GIF the first picture counts,
+    transparency is dropped. EXIF orientation is not followed: nothing in TensorFlow reads it.
+
+    Args:
+        encoded: `[N]` strings, the files' bytes.
+        preparation: a `Preparation`.
+
+    Returns:
+        `(pixels, valid)`: float32 `[N, H, W, C]` in [0, 1] as `Preparation.resize` gives them, and bool `[N]`: false, with
+        pixels 0, for bytes that by their header are no picture of these formats, or one that is too small or too large.
+
+    Raises:
+        InvalidArgumentError: when the graph runs on a picture that is damaged behind its header.
+    """
+    shape = preparation.image_shape
+
+    def decode_row(row):
+        bytes_, kind = row
+        pixels = tf.switch_case(kind, [lambda decode=decode: decode(bytes_) for decode in _DECODERS])
+        valid = tf.reduce_all(tf.shape(pixels)[:2] >= SMALLEST_SIDE)
+        return tf.cond(valid, lambda: preparation.resize(pixels[tf.newaxis])[0], lambda: tf.zeros(shape)), valid
+
+    outputs = (tf.TensorSpec(shape, tf.float32), tf.TensorSpec((), tf.bool))
+    return tf.map_fn(decode_row, (encoded, _kinds(encoded)), fn_output_signature=outputs)
+
+
+def _kinds(encoded):
+    """Which of `_DECODERS` reads each row, `[N]` int32; 0 where none does."""
+    head = tf.cast(tf.io.decode_raw(encoded, tf.uint8, fixed_length=_HEAD), tf.int32)
+
+    def starts(magic):
+        return tf.reduce_all(head[:, : len(magic)] == list(magic), axis=1)
+
+    def number(first, size=4, big=False):
+        powers = [256**power for power in range(size)]  # a list: for a reversed tensor graphs are optimised less, and differ
+        weights = tf.constant(powers[::-1] if big else powers, tf.int64)
+        return tf.reduce_sum(tf.cast(head[:, first : first + size], tf.int64) * weights, axis=1)
+
+    def small(width, height):
+        # What Pillow warns of, and the library skips, as a decompression bomb.
+        return (width > 0) & (height > 0) & (width * height <= Image.MAX_IMAGE_PIXELS)
+
+    png = starts(_PNG + b"\0\0\0\x0dIHDR") & small(number(16, big=True), number(20, big=True))
+    gif = (starts(b"GIF87a") | starts(b"GIF89a")) & small(number(6, 2), number(8, 2))
+    height = tf.bitcast(tf.cast(number(22), tf.uint32), tf.int32)  # negative: rows from top to bottom
+    bmp = starts(b"BM") & small(number(18), tf.abs(tf.cast(height, tf.int64))) & _plain_bmp(head, number)
+    deep, palette = head[:, 24] == 16, head[:, 25] == 3
+    kinds = [starts(b"\xff\xd8\xff"), png & ~deep & ~palette, png & deep, gif | (png & palette), bmp]
+    return sum(tf.cast(found, tf.int32) * kind for kind, found in enumerate(kinds, start=1))
+
+
+def _plain_bmp(head, number):
+    """Uncompressed, 24 or 32 bits, or 8 bits of grey: what TensorFlow reads right. It takes any palette for grey."""
+    bits, palette = number(28, 2), tf.reshape(head[:, 54:_HEAD], (-1, 256, 4))[..., :3]
+    grey = tf.reduce_all(palette == tf.range(256)[:, tf.newaxis], axis=(1, 2)) & (number(10) == _HEAD)
+    return (number(14) >= 40) & (number(30) == 0) & ((bits == 24) | (bits == 32) | ((bits == 8) & grey))
+
+
+def _scaled(pixels):
+    """Without transparency, float32 in [0, 1]."""
+    channels = tf.shape(pixels)[-1]
+    pixels = pixels[..., : channels - (1 - channels % 2)]
+    return tf.cast(pixels, tf.float32) * (1.0 / pixels.dtype.max)
+
+
+def _nothing(encoded):
+    return tf.zeros((0, 0, 1))
+
+
+def _decode_jpeg(encoded):
+    height, width, channels = tf.unstack(tf.cast(tf.image.extract_jpeg_shape(encoded), tf.int64))
+
+    def decode(channels):
+        return lambda: _scaled(tf.io.decode_jpeg(encoded, channels=channels, dct_method="INTEGER_ACCURATE"))
+
+    # Of grey only, so that it isn't weighted as if it were colour; CMYK becomes RGB.
+    decoded = [(height * width > Image.MAX_IMAGE_PIXELS, lambda: _nothing(encoded)), (channels == 1, decode(1))]
+    return tf.case(decoded, default=decode(3), exclusive=False)
+
+
+def _decode_png(encoded):
+    return _scaled(tf.io.decode_png(encoded))
+
+
+def _decode_png_16(encoded):
+    return _scaled(tf.io.decode_png(encoded, dtype=tf.uint16))
+
+
+def _decode_palette(encoded):
+    pixels = _scaled(tf.io.decode_image(encoded, channels=3, expand_animations=False))
+    grey = tf.reduce_all((pixels[..., 0] == pixels[..., 1]) & (pixels[..., 1] == pixels[..., 2]))
+    return tf.cond(grey, lambda: pixels[..., :1], lambda: pixels)
+
+
+def _decode_bmp(encoded):
+    return _scaled(tf.io.decode_bmp(encoded))
+
+
+_DECODERS = (_nothing, _decode_jpeg, _decode_png, _decode_png_16, _decode_palette, _decode_bmp)
