@@ -39,6 +39,9 @@ def write_saved_model(score, preparation, calibration, threshold, base, warm_up=
         The version's folder.
     """
 
+    pixels = tf.TensorSpec((None, *preparation.image_shape), tf.float32)
+    score = tf.function(score, input_signature=[pixels], autograph=False)  # traced once, for all signatures
+
     def endpoint(read, outputs):
         def answer(rows):
             out = _answer(score, calibration, threshold, *read(rows, preparation))

@@ -1,7 +1,9 @@
 import hashlib
+import zlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from anogan_tf import data
@@ -67,6 +69,32 @@ def test_depths_and_modes(tmp_path):
     assert read_saved(tmp_path / "greyalpha.png", colour.convert("LA")).shape == (20, 24, 1)
     assert read_saved(tmp_path / "bits.png", colour.convert("1")).max() == 255
     assert read_saved(tmp_path / "cmyk.jpg", colour.convert("CMYK")).shape == (20, 24, 3)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_sixteen_bits_of_colour_are_not_cut_and_turned_upright(tmp_path, channels):
+    pixels = rng.integers(0, 65536, (20, 24, channels)).astype(np.uint16)
+    encoded = tf.io.encode_png(pixels).numpy()
+    (tmp_path / "deep.png").write_bytes(encoded)
+    kept = pixels[..., : 3 if channels > 2 else 1]
+    np.testing.assert_array_equal(read(tmp_path / "deep.png"), kept)
+    exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # turn a quarter to the right
+    chunk = b"eXIf" + exif
+    chunk = len(exif).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    (tmp_path / "turned.png").write_bytes(encoded[:33] + chunk + encoded[33:])
+    np.testing.assert_array_equal(read(tmp_path / "turned.png"), np.rot90(kept, -1))
+
+
+def test_a_palette_of_greys_is_grey(tmp_path):
+    grey = Image.fromarray(picture())
+    np.testing.assert_array_equal(read_saved(tmp_path / "grey.gif", grey)[..., 0], np.asarray(grey))
+    assert read_saved(tmp_path / "grey.png", grey.convert("P")).shape == (20, 24, 1)
+
+
+def test_a_moving_gif_is_its_first_picture(tmp_path):
+    first, second = (Image.fromarray(picture()) for _ in range(2))
+    first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
+    np.testing.assert_array_equal(read(tmp_path / "moving.gif")[..., 0], np.asarray(first))
 
 
 def read_saved(path, image):

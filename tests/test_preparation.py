@@ -100,3 +100,29 @@ def test_read_takes_one_image():
     assert Preparation((16, 16, 1)).read(np.zeros((40, 20, 3), np.uint8)).shape == (16, 16, 1)
     with pytest.raises(ValueError, match="at least 4"):
         Preparation((16, 16, 1)).read(np.zeros((3, 20, 1), np.uint8))
+
+
+def unknown(preparation, pixels):
+    """`resize` in a graph that knows neither size nor channels."""
+    signature = [tf.TensorSpec((None, None, None, None), tf.float32)]
+    return np.asarray(tf.function(preparation.resize, signature, autograph=False)(pixels))
+
+
+@pytest.mark.parametrize("wanted", [1, 3])
+@pytest.mark.parametrize("shape", [(16, 16, 1), (16, 16, 3), (16, 40, 1), (50, 9, 3)])
+def test_graphs_for_any_size_and_channels_give_the_same_bits(shape, wanted):
+    pixels = rng.uniform(size=(3, *shape)).astype(np.float32)
+    preparation = Preparation((16, 16, wanted))
+    np.testing.assert_array_equal(unknown(preparation, pixels), preparation.resize(pixels))
+
+
+@pytest.mark.parametrize(
+    "shape, message",
+    [
+        ((1, 16, 16, 2), r"images with\] \[2\] \[channels; expected 1 \(grey\) or 3"),
+        ((1, 3, 16, 1), "each side needs at least 4"),
+    ],
+)
+def test_graphs_for_any_size_say_what_they_expected(shape, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        unknown(Preparation((16, 16, 1)), np.zeros(shape, np.float32))

@@ -4,9 +4,10 @@ import keras
 import pytest
 from conftest import make_gan
 
+from anogan_tf import saving
 from anogan_tf.detector import AnoGAN
 from anogan_tf.gan import GAN
-from anogan_tf.saving import replacing, replacing_folder
+from anogan_tf.saving import replacing, replacing_folder, write_version
 
 
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
@@ -80,3 +81,47 @@ def test_keras_loads_it_by_itself(tmp_path):
     gan = make_gan()
     gan.save(tmp_path / "gan.keras")
     assert isinstance(keras.saving.load_model(tmp_path / "gan.keras"), GAN)
+
+
+def fill(folder):
+    (folder / "model").write_text("whole")
+
+
+def test_versions_count_on_from_the_last(tmp_path):
+    base = tmp_path / "new" / "base"
+    assert write_version(base, fill) == base / "1"
+    (base / "0007").mkdir()
+    (base / "notes").mkdir()
+    (base / "12.partial").mkdir()
+    assert write_version(base, fill) == base / "8"
+    assert (base / "8" / "model").read_text() == "whole"
+    assert (base / "8").stat().st_mode & 0o555 == 0o555, "a server that runs as somebody else must read it"
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_half_a_version_is_never_seen_and_doesnt_stay(tmp_path, failure):
+    write_version(tmp_path, fill)
+
+    def half(folder):
+        fill(folder)
+        assert not any(path.name.isdecimal() for path in tmp_path.iterdir() if path.name != "1")
+        raise failure
+
+    with pytest.raises(type(failure)):
+        write_version(tmp_path, half)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_a_version_that_another_process_took_is_left_alone(tmp_path, monkeypatch):
+    rename = saving._rename_new
+
+    def too_late(source, target):
+        if not target.exists():
+            target.mkdir()
+            (target / "model").write_text("theirs")
+            monkeypatch.setattr(saving, "_rename_new", rename)
+        return rename(source, target)
+
+    monkeypatch.setattr(saving, "_rename_new", too_late)
+    assert write_version(tmp_path, fill).name == "2"
+    assert (tmp_path / "1" / "model").read_text() == "theirs"

@@ -1,0 +1,267 @@
+"""The exported search against the library's own answers, on each path that a SavedModel is run by."""
+
+import concurrent.futures
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from model_server import Served
+from tensorflow.core.protobuf import saved_model_pb2
+
+from anogan_tf import serving, warmup
+from anogan_tf.detector import AnoGAN
+from anogan_tf.folding import for_inference
+from anogan_tf.networks import feature_extractor
+from anogan_tf.settings import PAPER
+
+WITHOUT_THE_PACKAGE = """
+import sys
+sys.modules["anogan_tf"] = None  # importing it fails
+import numpy as np, tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+inputs = np.load(sys.argv[2])
+for signature in ("serving_default", "localize"):
+    out = model.signatures[signature](images=tf.constant(inputs))
+    np.savez(f"{sys.argv[3]}/{signature}.npz", **{name: value.numpy() for name, value in out.items()})
+"""
+
+
+@pytest.fixture(scope="module")
+def detector(trained_gan, trained_encoder, boots):
+    return AnoGAN.from_gan(trained_gan, trained_encoder).calibrate(boots.train[1800:1900], verbose=0)
+
+
+@pytest.fixture(scope="module")
+def images(detector, boots):
+    return np.asarray(detector.preparation.resize(boots.test))
+
+
+@pytest.fixture(scope="module")
+def expected(detector, boots):
+    return answers(detector, boots.test)
+
+
+@pytest.fixture(scope="module")
+def folder(detector, tmp_path_factory):
+    return detector.export(tmp_path_factory.mktemp("serving") / "boots")
+
+
+@pytest.fixture(scope="module")
+def served(folder):
+    with Served(folder) as served:
+        yield served
+
+
+@pytest.fixture
+def tiny(tiny_detector, pixels):
+    return tiny_detector.calibrate(pixels[:20], 0.1, verbose=0)
+
+
+def answers(detector, pixels):
+    """What the library gives under the names of the signatures' outputs."""
+    out = detector.predict(pixels, verbose=0)
+    count = len(out["score"])
+    known = {"threshold": np.full(count, detector.threshold, np.float32), "valid": np.ones(count, bool)}
+    return {**out, **known, "heatmap": detector.heatmap(out["residual"])}
+
+
+def assert_same(answer, expected, rows=slice(None)):
+    for name, value in answer.items():
+        np.testing.assert_array_equal(value, expected[name][rows], err_msg=name)
+
+
+def test_what_the_signatures_take_and_give(served):
+    one_each = {**dict.fromkeys(serving.SCORES, []), "z": [32], "heatmap": [28, 28]}
+    one_each |= dict.fromkeys(("residual", "reconstruction"), [28, 28, 1])
+    assert served.signatures.keys() == set(serving.SIGNATURES)
+    for name, signature in served.signatures.items():
+        spec, outputs = serving.SIGNATURES[name]
+        assert signature.method_name == "tensorflow/serving/predict"
+        (given,) = signature.inputs.items()
+        assert given[0] == spec.name and tf.TensorShape(given[1].tensor_shape).as_list() == spec.shape.as_list()
+        shapes = {name: tf.TensorShape(info.tensor_shape).as_list() for name, info in signature.outputs.items()}
+        assert shapes == {name: [None, *one_each[name]] for name in outputs}
+
+
+def test_the_session_gives_the_same_bits(served, images, expected):
+    for signature in ("serving_default", "localize"):
+        answer = served(signature, images=images)
+        assert answer.keys() == set(serving.SIGNATURES[signature][1])
+        assert_same(answer, expected)
+
+
+def test_a_process_without_the_package_gives_the_same_bits(folder, images, expected, tmp_path):
+    np.save(tmp_path / "images.npy", images)
+    command = [sys.executable, "-c", WITHOUT_THE_PACKAGE, str(folder), str(tmp_path / "images.npy"), str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    for signature in ("serving_default", "localize"):
+        with np.load(tmp_path / f"{signature}.npz") as answer:
+            assert_same(answer, expected)
+
+
+def test_saved_model_cli_gives_the_same_bits(folder, images, expected, tmp_path):
+    np.save(tmp_path / "images.npy", images)
+    tool = Path(sys.executable).parent / "saved_model_cli"
+    command = [tool, "run", "--dir", folder, "--tag_set", "serve", "--signature_def", "localize", "--outdir", tmp_path]
+    subprocess.run([*command, "--inputs", f"images={tmp_path / 'images.npy'}"], check=True, capture_output=True)
+    assert_same({name: np.load(tmp_path / f"{name}.npy") for name in serving.SCORES + serving.MAPS}, expected)
+
+
+def test_the_reloaded_detector_gives_the_same_bits(detector, boots, expected, tmp_path):
+    detector.save(tmp_path / "detector.keras")
+    assert_same(answers(AnoGAN.load(tmp_path / "detector.keras"), boots.test), expected)
+
+
+def test_pictures_give_the_same_bits_as_their_pixels(served, boots, expected):
+    files = [tf.io.encode_png(pixels[..., np.newaxis]).numpy() for pixels in boots.test[:50]]
+    for signature in ("score_bytes", "localize_bytes"):
+        answer = served(signature, image_bytes=np.array(files, object))
+        assert answer.keys() == set(serving.SIGNATURES[signature][1])
+        assert_same(answer, expected, slice(50))
+
+
+def test_eight_threads_at_once_see_nothing_of_each_other(served, images):
+    """Different images, mixed batch sizes, two signatures, on one session, as in the server."""
+    rng = np.random.default_rng(0)
+    calls = [
+        (rng.choice(len(images), rng.integers(1, 40), replace=False), rng.choice(["localize", "serving_default"]))
+        for _ in range(48)
+    ]
+
+    def answer(call):
+        rows, signature = call
+        return served(signature, images=images[rows])
+
+    alone = [answer(call) for call in calls]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for one, together in zip(alone, pool.map(answer, calls)):
+            assert_same(together, one)
+
+
+@pytest.mark.parametrize("settings", [{**PAPER, "steps": 100}, {"mode": "encoder"}, {"precision": "bfloat16"}])
+def test_other_searches_give_the_same_bits(trained_gan, trained_encoder, boots, settings, tmp_path):
+    detector = AnoGAN.from_gan(trained_gan, trained_encoder, **settings).calibrate(boots.train[1800:1820], verbose=0)
+    pixels = boots.test[290:306]
+    with Served(detector.export(tmp_path, warm_up=())) as served:
+        answer = served("localize", images=np.asarray(detector.preparation.resize(pixels)))
+        assert_same(answer, answers(detector, pixels))
+
+
+def test_any_size_grey_or_colour(tiny, tmp_path):
+    rng = np.random.default_rng(0)
+    with Served(tiny.export(tmp_path, warm_up=())) as served:
+        for shape in ((16, 16, 1), (16, 16, 3), (30, 21, 1), (9, 50, 3)):
+            pixels = rng.uniform(size=(3, *shape)).astype(np.float32)
+            assert_same(served("localize", images=pixels), answers(tiny, pixels))
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[2\] \[channels; expected 1 \(grey\) or 3"):
+            served("serving_default", images=np.zeros((2, 16, 16, 2), np.float32))
+        with pytest.raises(tf.errors.InvalidArgumentError, match="each side needs at least 4"):
+            served("serving_default", images=np.zeros((2, 16, 2, 1), np.float32))
+
+
+def bad_rows(pixels):
+    floats = pixels.astype(np.float32) / 255.0
+    floats[1, 3, 3], floats[2, 0, 0], floats[4, 5, 5], floats[5] = np.nan, 1.01, -0.1, np.inf
+    return floats, [1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("signature", ["localize", "localize_bytes"])
+def test_bad_rows_are_marked_and_the_others_are_not_touched(tiny, pixels, tmp_path, signature):
+    images, bad = bad_rows(pixels[:20])
+    good = np.delete(np.arange(20), bad)
+    if signature == "localize":
+        given, without = {"images": images}, {"images": images[good]}
+    else:
+        files = np.array([tf.io.encode_png(image).numpy() for image in pixels[:20]], object)
+        files[bad] = [b"", b"hello", b"\xff\xd8\xff"[:2], b"GIF"]
+        given, without = {"image_bytes": files}, {"image_bytes": files[good]}
+    with Served(tiny.export(tmp_path, warm_up=())) as served:
+        answer, alone = served(signature, **given), served(signature, **without)
+    assert all(np.isfinite(value).all() for value in answer.values())
+    assert_same({name: value[good] for name, value in answer.items()}, alone)
+    marked = {name: value[bad] for name, value in answer.items()}
+    assert not marked["valid"].any() and marked["is_anomaly"].all() and alone["valid"].all()
+    for name in ("score", "residual_score", "discrimination_score"):
+        assert (marked[name] == np.float32(serving.INVALID_SCORE)).all()
+    np.testing.assert_allclose(marked["p_value"], 1 / 21, rtol=1e-6)
+    assert not any(marked[name].any() for name in ("steps", *serving.MAPS))
+
+
+def test_a_detector_without_a_threshold_needs_one(tiny_detector, pixels, tmp_path):
+    with pytest.raises(ValueError, match="no threshold: call calibrate"):
+        tiny_detector.export(tmp_path)
+    with pytest.raises(ValueError, match="must be a finite number"):
+        tiny_detector.export(tmp_path, threshold=float("nan"))
+    scores = tiny_detector.predict(pixels, verbose=0)["score"]
+    threshold = float(np.median(scores))
+    with Served(tiny_detector.export(tmp_path, threshold, warm_up=())) as served:
+        answer = served("localize", images=np.asarray(tiny_detector.preparation.resize(pixels)))
+    np.testing.assert_array_equal(answer["is_anomaly"], scores > np.float32(threshold))
+    assert "p_value" not in answer and "heatmap" not in answer
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_a_threshold_of_ones_own_goes_before_the_calibrated_one(tiny, pixels, tmp_path):
+    expected = answers(tiny, pixels)
+    with Served(tiny.export(tmp_path, 1e6, warm_up=())) as served:
+        answer = served("serving_default", images=np.asarray(tiny.preparation.resize(pixels)))
+    assert not answer["is_anomaly"].any() and (answer["threshold"] == 1e6).all()
+    np.testing.assert_array_equal(answer["p_value"], expected["p_value"])
+
+
+def test_changed_settings_are_not_exported(tiny, tmp_path):
+    tiny.settings = tiny.settings.replace(steps=4)
+    with pytest.raises(ValueError, match=r"The calibration was made with steps=3 \(now 4\)"):
+        tiny.export(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_compiled_by_xla_inside(tiny_gan, pixels, tmp_path):
+    """A server has no XLA, whatever the detector is compiled by here."""
+    detector = AnoGAN.from_gan(tiny_gan, steps=3, jit_compile=True).calibrate(pixels[:20], 0.1, verbose=0)
+    detector.export(tmp_path, warm_up=())
+    saved = saved_model_pb2.SavedModel.FromString((tmp_path / "1" / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    assert functions and not any(function.attr["_XlaMustCompile"].b for function in functions)
+
+
+def test_the_search_owns_no_variable_but_the_networks(tiny, tmp_path):
+    """What requests would share. Its state travels through the loop instead."""
+    kept = tf.train.list_variables(str(tiny.export(tmp_path, warm_up=()) / "variables" / "variables"))
+    networks = [for_inference(network) for network in (tiny.generator, feature_extractor(tiny.discriminator))]
+    weights = [list(weight.shape) for network in networks for weight in network.get_weights()]
+    assert sorted(shape for name, shape in kept if "VARIABLE_VALUE" in name) == sorted(weights)
+
+
+def test_every_warm_up_request_is_answered(folder, served):
+    """Read back as the server reads it, and run."""
+    prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    asked = []
+    for record in tf.data.TFRecordDataset(str(folder / warmup.FILE)):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        answer = served(request.model_spec.signature_name, **inputs)
+        (count,) = {len(value) for value in (*inputs.values(), *answer.values())}
+        asked.append((request.model_spec.signature_name, count))
+        assert request.model_spec.name == "boots" and answer["valid"].all()
+    assert sorted(asked) == sorted((name, count) for name in serving.SIGNATURES for count in warmup.BATCH_SIZES)
+
+
+def test_exported_versions_count_up(tiny, tmp_path):
+    assert [tiny.export(tmp_path / "base", warm_up=()).name for _ in range(2)] == ["1", "2"]
+    assert not (tmp_path / "base" / "1" / warmup.FILE).exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions")
+def test_a_folder_that_cannot_be_written_leaves_nothing(tiny, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(warmup, "write_requests", full)
+    with pytest.raises(OSError, match="No space"):
+        tiny.export(tmp_path)
+    assert not list(tmp_path.iterdir())
