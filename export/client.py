@@ -29,7 +29,10 @@ PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 READ_BY_THE_SERVER = (PNG, JPEG, b"GIF8", b"BM")
 WIDEST = 1024  # pixels; overlays are no larger
 # The colours of a heatmap from cold to hot, evenly spaced.
-HEAT = ((48, 18, 59), (70, 107, 227), (40, 187, 236), (49, 242, 153), (162, 252, 60), (237, 208, 58), (251, 128, 34), (210, 49, 5))
+HEAT = (
+    (48, 18, 59), (70, 107, 227), (40, 187, 236), (49, 242, 153),
+    (162, 252, 60), (237, 208, 58), (251, 128, 34), (210, 49, 5),
+)  # fmt: skip
 
 
 class ServingError(Exception):
@@ -60,9 +63,7 @@ class Rest:
             raise ServingError(
                 f"{self.url} answers {error.code}: {said}", retry=error.code in (429, 503), rejected=error.code == 400
             ) from None
-        except TimeoutError:
-            raise ServingError(_too_slow(self.timeout, "--rest_api_timeout_in_ms")) from None
-        except (urllib.error.URLError, ConnectionError) as error:
+        except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, TimeoutError):
                 raise ServingError(_too_slow(self.timeout, "--rest_api_timeout_in_ms")) from None
@@ -120,7 +121,8 @@ def _error_of(body):
 
 
 def _first_line(text):
-    return (text or "no reason given").strip().splitlines()[0][:300]
+    lines = [line.strip() for line in (text or "").splitlines()]
+    return next((line[:300] for line in lines if line and line != "Graph execution error:"), "no reason given")
 
 
 def _too_slow(timeout, remedy):
@@ -129,14 +131,15 @@ def _too_slow(timeout, remedy):
 
 def persistently(call, attempts=6, pause=0.25):
     """Call again, after longer and longer pauses, while the server is busy or not there yet."""
-    for attempt in range(attempts):
+    for attempt in range(attempts - 1):
         try:
             return call()
         except ServingError as error:
-            if not error.retry or attempt == attempts - 1:
+            if not error.retry:
                 raise
             # Spread, so that clients that were refused together don't come back together.
             time.sleep(pause * 2**attempt * random.uniform(0.5, 1.5))
+    return call()
 
 
 def find_pictures(paths):

@@ -10,6 +10,8 @@ Prints a Markdown table. The pictures are noise unless --pictures names a .npy f
 
 import argparse
 import concurrent.futures
+import functools
+import os
 import sys
 import time
 from pathlib import Path
@@ -22,8 +24,10 @@ class Folder:
     """A SavedModel run here, as TensorFlow Serving runs it."""
 
     def __init__(self, folder):
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
+        tf.get_logger().setLevel("ERROR")
         started = time.perf_counter()
         self.session = tf.compat.v1.Session(graph=tf.Graph())
         with self.session.graph.as_default():
@@ -38,16 +42,16 @@ class Folder:
 
 
 def measure(server, pictures, rows, clients, seconds):
-    """Requests of so many rows from so many clients at once, for some seconds: (requests, failed, waits, seconds taken)."""
+    """Requests of so many rows from so many clients at once, for some seconds: (seconds each waited, failed, seconds taken)."""
     stop = time.perf_counter() + seconds
 
     def one_client(number):
         random, waits, failed = np.random.default_rng(number), [], 0
         while not waits or time.perf_counter() < stop:
-            chosen = pictures[random.integers(0, len(pictures), rows)]
+            request = ("serving_default", "images", pictures[random.integers(0, len(pictures), rows)])
             started = time.perf_counter()
             try:
-                client.persistently(lambda: server.predict("serving_default", "images", chosen))
+                client.persistently(functools.partial(server.predict, *request))
             except client.ServingError as error:
                 failed += 1
                 if failed > 10:
