@@ -126,7 +126,7 @@ def test_clients_at_once_see_nothing_of_each_other(server, detector, boots):
 
 
 def test_a_bad_row_is_marked(server, detector, boots):
-    images = np.asarray(detector.preparation.resize(boots.test[:3]))
+    images = np.array(detector.preparation.resize(boots.test[:3]))
     images[1] = 7.0
     answer = server.predict("serving_default", "images", images)
     assert answer["valid"].tolist() == [True, False, True] and answer["is_anomaly"][1] and np.isfinite(answer["score"]).all()
