@@ -7,13 +7,16 @@ from anogan_tf.preparation import SMALLEST_SIDE
 
 _HEAD = 54 + 4 * 256  # bytes looked at: a BMP's headers and its palette
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_KINDS = (
+    [(bits, 0) for bits in (1, 2, 4, 8, 16)] + [(bits, 3) for bits in (1, 2, 4, 8)] + [(b, k) for b in (8, 16) for k in (2, 4, 6)]
+)
 
 
 def decode_rows(encoded, preparation):
     """Decode and prepare a batch of pictures, PNG, JPEG, GIF or BMP, of any size, grey or colour.
 
     PNG keeps its 16 bits, JPEG is decoded by the exact integer transform (as Pillow does), of a GIF the first picture counts,
-    transparency is dropped. EXIF orientation is not followed: nothing in TensorFlow reads it.
+    transparency is dropped (of a GIF it becomes black). EXIF orientation is not followed: nothing in TensorFlow reads it.
 
     Args:
         encoded: `[N]` strings, the files' bytes.
@@ -51,16 +54,22 @@ def _kinds(encoded):
         return tf.reduce_sum(tf.cast(head[:, first : first + size], tf.int64) * weights, axis=1)
 
     def small(width, height):
-        # What Pillow warns of, and the library skips, as a decompression bomb.
-        return (width > 0) & (height > 0) & (width * height <= Image.MAX_IMAGE_PIXELS)
+        return (width > 0) & (height > 0) & (width < 2**31) & (width * height <= _most_pixels())
 
     png = starts(_PNG + b"\0\0\0\x0dIHDR") & small(number(16, big=True), number(20, big=True))
     gif = (starts(b"GIF87a") | starts(b"GIF89a")) & small(number(6, 2), number(8, 2))
     height = tf.bitcast(tf.cast(number(22), tf.uint32), tf.int32)  # negative: rows from top to bottom
     bmp = starts(b"BM") & small(number(18), tf.abs(tf.cast(height, tf.int64))) & _plain_bmp(head, number)
     deep, palette = head[:, 24] == 16, head[:, 25] == 3
+    # Bits of a channel and kind of colour together: those that there are.
+    png &= tf.reduce_any((head[:, 24] * 8 + head[:, 25])[:, tf.newaxis] == [bits * 8 + kind for bits, kind in _PNG_KINDS], axis=1)
     kinds = [starts(b"\xff\xd8\xff"), png & ~deep & ~palette, png & deep, gif | (png & palette), bmp]
     return sum(tf.cast(found, tf.int32) * kind for kind, found in enumerate(kinds, start=1))
+
+
+def _most_pixels():
+    """What Pillow warns of, and the library skips, as a decompression bomb is larger; by Pillow's own default if that is off."""
+    return Image.MAX_IMAGE_PIXELS or 2**30 // 12
 
 
 def _plain_bmp(head, number):
@@ -88,7 +97,7 @@ def _decode_jpeg(encoded):
         return lambda: _scaled(tf.io.decode_jpeg(encoded, channels=channels, dct_method="INTEGER_ACCURATE"))
 
     # Of grey only, so that it isn't weighted as if it were colour; CMYK becomes RGB.
-    decoded = [(height * width > Image.MAX_IMAGE_PIXELS, lambda: _nothing(encoded)), (channels == 1, decode(1))]
+    decoded = [(height * width > _most_pixels(), lambda: _nothing(encoded)), (channels == 1, decode(1))]
     return tf.case(decoded, default=decode(3), exclusive=False)
 
 

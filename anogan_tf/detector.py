@@ -248,8 +248,8 @@ class AnoGAN(OneFileModel):
         if threshold is None and self.threshold is None:
             raise ValueError("The detector has no threshold: call calibrate() before export(), or pass threshold=.")
         threshold = float(self.threshold if threshold is None else threshold)
-        if not np.isfinite(threshold):
-            raise ValueError(f"threshold={threshold} must be a finite number.")
+        if not np.isfinite(np.float32(threshold)):
+            raise ValueError(f"threshold={threshold} must be a finite number, of float32.")
         # A server has no XLA, whatever this device has.
         score = functools.partial(self._score, self._build_search(jit_compile=False))
         return write_saved_model(score, self.preparation, self.calibration, threshold, base, warm_up)

@@ -26,8 +26,7 @@ def replacing(path):
     try:
         yield temporary
         temporary.chmod(_mode_for(path))
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
+        _sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -61,7 +60,10 @@ def write_version(base, write):
     partial = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=base))  # no number, so no version
     try:
         write(partial)
-        partial.chmod(_mode_for(partial / "new", 0o777))  # mkdtemp's folders can be read by their owner alone
+        partial.chmod(_default_mode(0o777))  # mkdtemp's folders can be read by their owner alone
+        for path in partial.rglob("*"):
+            if path.is_file():
+                _sync(path)
         while True:
             version = 1 + max((int(path.name) for path in base.iterdir() if path.name.isdecimal()), default=0)
             with contextlib.suppress(FileExistsError):  # another process was faster
@@ -80,10 +82,18 @@ def _rename_new(source, target):
         raise
 
 
-def _mode_for(path, most=0o666):
+def _sync(path):
+    """So that a file's name doesn't reach the disk before its content."""
+    with open(path, "rb+") as written:
+        os.fsync(written.fileno())
+
+
+def _mode_for(path):
     """The mode `open` would give: mkstemp's files can be read by their owner alone."""
-    if path.exists():
-        return path.stat().st_mode & 0o777
+    return path.stat().st_mode & 0o777 if path.exists() else _default_mode(0o666)
+
+
+def _default_mode(most):
     mask = os.umask(0)
     os.umask(mask)
     return most & ~mask

@@ -75,7 +75,7 @@ def _answer(score, calibration, threshold, pixels, valid):
     out = {name: _by_row(valid, value, INVALID_SCORE if name.endswith("score") else 0) for name, value in out.items()}
     if calibration is not None:
         out["p_value"] = calibration.p_values(out["score"])
-    out["is_anomaly"] = out["score"] > threshold
+    out["is_anomaly"] = (out["score"] > threshold) | ~valid
     out["threshold"] = tf.fill(tf.shape(out["score"]), threshold)
     out["valid"] = valid
     return out

@@ -11,6 +11,7 @@ tensorflow-serving-api. The detector's own package isn't needed.
 
 import argparse
 import base64
+import http.client
 import importlib.util
 import io
 import json
@@ -19,7 +20,9 @@ import struct
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +30,7 @@ import numpy as np
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 READ_BY_THE_SERVER = (PNG, JPEG, b"GIF8", b"BM")
+ORIENTATION = 0x0112  # the EXIF tag
 WIDEST = 1024  # pixels; overlays are no larger
 # The colours of a heatmap from cold to hot, evenly spaced.
 HEAT = (
@@ -47,7 +51,8 @@ class Rest:
     """The REST API of TensorFlow Serving, by the standard library."""
 
     def __init__(self, url, model, version=None, timeout=60.0):
-        self.url = f"{url.rstrip('/')}/v1/models/{model}{f'/versions/{version}' if version else ''}:predict"
+        base = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
+        self.url = f"{base}/v1/models/{urllib.parse.quote(model)}{f'/versions/{version}' if version else ''}:predict"
         self.timeout = timeout
 
     def predict(self, signature, name, rows):
@@ -61,13 +66,17 @@ class Rest:
         except urllib.error.HTTPError as error:
             said = _first_line(_error_of(error.read()))
             raise ServingError(
-                f"{self.url} answers {error.code}: {said}", retry=error.code in (429, 503), rejected=error.code == 400
+                f"{self.url} answers {error.code}: {said}", retry=error.code in (429, 503), rejected=error.code in (400, 412)
             ) from None
         except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, TimeoutError):
                 raise ServingError(_too_slow(self.timeout, "--rest_api_timeout_in_ms")) from None
             raise ServingError(f"{self.url} can't be reached: {reason}. Is the server running?", retry=True) from None
+        except (http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+            raise ServingError(
+                f"{self.url} gives no answer of TensorFlow Serving's REST API ({error!r}); is it another port?"
+            ) from None
         return {name: _whole(np.asarray(value)) for name, value in outputs.items()}
 
 
@@ -92,7 +101,7 @@ class Grpc:
         request = self.request()
         request.model_spec.name, request.model_spec.signature_name = self.model, signature
         if self.version:
-            request.model_spec.version.value = int(self.version)
+            request.model_spec.version.value = self.version
         request.inputs[name].CopyFrom(self.tf.make_tensor_proto(rows))
         try:
             response = self.stub.Predict(request, self.timeout)
@@ -103,7 +112,7 @@ class Grpc:
             raise ServingError(
                 f"{self.address} answers {code.name}: {_first_line(error.details())}",
                 retry=code in (codes.UNAVAILABLE, codes.RESOURCE_EXHAUSTED),
-                rejected=code == codes.INVALID_ARGUMENT,
+                rejected=code in (codes.INVALID_ARGUMENT, codes.FAILED_PRECONDITION),
             ) from None
         return {name: self.tf.make_ndarray(value) for name, value in response.outputs.items()}
 
@@ -147,7 +156,7 @@ def find_pictures(paths):
     found = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
+            found += sorted(file for file in path.rglob("*") if _is_picture(file))
         elif path.exists():
             found.append(path)
         else:
@@ -157,47 +166,66 @@ def find_pictures(paths):
     return found
 
 
+def _is_picture(file):
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
 def read_picture(path):
-    """The bytes to send: those of the file, unless it has to be turned upright, which the server can't, or converted."""
+    """The bytes to send: those of the file, or a PNG where it has to be turned upright, which the server can't, or converted.
+
+    Converted are all formats but PNG and JPEG: the server reads plain BMP and GIF, but not those with palettes or transparency.
+    16 bits stay 16 bits, except in colour pictures that have to be turned.
+    """
     content = Path(path).read_bytes()
-    as_it_is = content.startswith(READ_BY_THE_SERVER)
-    upright = _orientation(content) == 1
-    if as_it_is and upright and not (content.startswith(b"BM") and importlib.util.find_spec("PIL")):
-        return content
-    return _convert(path, content, "has to be turned upright" if as_it_is else "is in a format that the server doesn't read")
+    if importlib.util.find_spec("PIL"):
+        return _upright(path, content)
+    if not content.startswith(READ_BY_THE_SERVER):
+        raise ServingError(f"{path} is in a format that the server doesn't read; converting it needs Pillow: pip install pillow")
+    if _orientation(content) != 1:
+        raise ServingError(f"{path} has to be turned upright, which needs Pillow: pip install pillow")
+    return content
 
 
-def _convert(path, content, why):
-    """As PNG, with all of its bits; what isn't a picture at all is left to the server to say so."""
+def _upright(path, content):
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-    except ImportError:
-        raise ServingError(f"{path} {why}, which needs Pillow: pip install pillow") from None
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode == "F":
-                raise ServingError(f"{path} has pixels in floating point; score it by the signature serving_default")
-            if image.mode not in ("1", "L", "LA", "P", "I;16", "I", "RGB", "RGBA"):
-                image = image.convert("RGB")
-            stream = io.BytesIO()
-            image.save(stream, "PNG", exif=b"")
-            return stream.getvalue()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as image:
+                if image.format in ("PNG", "JPEG", "MPO") and image.getexif().get(ORIENTATION, 1) == 1:
+                    return content
+                stream = io.BytesIO()
+                _for_png(ImageOps.exif_transpose(image)).save(stream, "PNG", exif=b"")
+                return stream.getvalue()
     except UnidentifiedImageError:
-        return content
-    except OSError as error:
-        raise ServingError(f"{path} can't be read: {error}") from None
+        return content  # no picture at all: the server will say so
+    except Exception as error:  # decoders raise many kinds for a damaged file
+        raise ServingError(f"{path} can't be read: {str(error) or type(error).__name__}") from None
+
+
+def _for_png(image):
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("its pixels are floating point; send them to the signature serving_default")
+    if image.mode.startswith("I"):
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise ValueError("its pixels are 32-bit integers beyond 16 bits")
+        return Image.fromarray(pixels.astype(np.uint16))
+    return image if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA") else image.convert("RGB")
 
 
 def _orientation(content):
-    """EXIF orientation, 1 (upright) to 8, of a JPEG or PNG; 1 where it says nothing."""
+    """EXIF orientation, 1 (upright) to 8, of a JPEG or PNG; 1 where it says nothing. For those without Pillow."""
     exif = _exif(content)
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     try:
         (first,) = struct.unpack_from(f"{order}I", exif, 4)
         for entry in range(struct.unpack_from(f"{order}H", exif, first)[0]):
             tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, first + 2 + 12 * entry)
-            if tag == 0x0112:
+            if tag == ORIENTATION:
                 return value if 1 <= value <= 8 else 1
     except struct.error:  # there is none, or it is damaged
         pass
@@ -214,9 +242,12 @@ def _exif(content):
             at += 12 + length
         else:
             marker, length = struct.unpack_from(">HH", content, at)
+            if marker == 0xFFFF:  # a filler
+                at += 1
+                continue
             if marker == 0xFFE1 and content[at + 4 : at + 10] == b"Exif\0\0":
                 return content[at + 10 : at + 2 + length]
-            if marker == 0xFFDA:  # the picture itself begins
+            if marker == 0xFFDA or marker < 0xFF00:  # the picture itself begins, or the file is damaged
                 break
             at += 2 + length
     return b""
@@ -277,14 +308,23 @@ def _answers(server, sent, signature):
 
 def print_row(path, answer, width):
     """A line of the table."""
+    numbers = [""] * 3
     if isinstance(answer, ServingError):
-        print(f"{path!s:<{width}}  {'':>10}  {'':>8}  {'':>10}  error: {answer}", flush=True)
+        label = f"error: {answer}"
     elif not answer["valid"]:
-        print(f"{path!s:<{width}}  {'':>10}  {'':>8}  {'':>10}  not an image that the server reads", flush=True)
+        label = "not an image that the server reads"
     else:
         chance = f"{answer['p_value']:.4f}" if "p_value" in answer else "-"
+        numbers = [f"{answer['score']:.4g}", chance, f"{answer['threshold']:.4g}"]
         label = "anomaly" if answer["is_anomaly"] else "normal"
-        print(f"{path!s:<{width}}  {answer['score']:>10.4g}  {chance:>8}  {answer['threshold']:>10.4g}  {label}", flush=True)
+    print(f"{path!s:<{width}}  {numbers[0]:>10}  {numbers[1]:>8}  {numbers[2]:>10}  {label}", flush=True)
+
+
+def write_overlay(folder, name, content, answer):
+    """`folder/name.png`, the heatmap over the picture."""
+    if "heatmap" not in answer:
+        raise ServingError("this detector was exported without a calibration, so it has no heatmaps")
+    overlay(content, answer["heatmap"]).save(folder / f"{name}.png")
 
 
 def parse(arguments):
@@ -293,7 +333,7 @@ def parse(arguments):
     parser.add_argument("--rest", default="http://127.0.0.1:8501", metavar="URL", help="of the REST API (default: %(default)s)")
     parser.add_argument("--grpc", metavar="HOST:PORT", help="use the gRPC API instead, such as 127.0.0.1:8500")
     parser.add_argument("--model", default="parts", help="the name it is served by (default: %(default)s)")
-    parser.add_argument("--version", help="default: the newest")
+    parser.add_argument("--version", type=int, help="default: the newest")
     parser.add_argument("--overlays", type=Path, metavar="FOLDER", help="write the heatmap over each picture there")
     parser.add_argument("--batch", type=int, default=16, help="pictures in a request (default: %(default)s)")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for a request (default: %(default)s)")
@@ -309,8 +349,10 @@ def main(arguments=None):
     """Exit status 0: every file has an answer. 1: some have none."""
     options, failed = parse(arguments), 0
     try:
-        if options.overlays and not importlib.util.find_spec("PIL"):
-            raise ServingError("--overlays needs Pillow: pip install pillow")
+        if options.overlays:
+            if not importlib.util.find_spec("PIL"):
+                raise ServingError("--overlays needs Pillow: pip install pillow")
+            options.overlays.mkdir(parents=True, exist_ok=True)
         paths = find_pictures(options.pictures)
         width = max(len(str(path)) for path in paths)
         print(f"{'file':<{width}}  {'score':>10}  {'p-value':>8}  {'threshold':>10}  label")
@@ -320,11 +362,8 @@ def main(arguments=None):
             if isinstance(answer, ServingError) or not answer["valid"]:
                 failed += 1
             elif options.overlays:
-                if "heatmap" not in answer:
-                    raise ServingError("this detector was exported without a calibration, so it has no heatmaps")
-                options.overlays.mkdir(parents=True, exist_ok=True)
-                overlay(content, answer["heatmap"]).save(options.overlays / f"{number:06d}-{path.stem[:60]}.png")
-    except ServingError as error:
+                write_overlay(options.overlays, f"{number:06d}-{path.stem[:60]}", content, answer)
+    except (ServingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 1 if failed else 0

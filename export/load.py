@@ -73,7 +73,7 @@ def parse(arguments):
     parser.add_argument("--grpc", metavar="HOST:PORT")
     parser.add_argument("--folder", type=Path, metavar="VERSION", help="a SavedModel's folder, run in this process")
     parser.add_argument("--model", default="parts")
-    parser.add_argument("--version")
+    parser.add_argument("--version", type=int)
     parser.add_argument("--timeout", type=float, default=600.0)
     parser.add_argument("--size", default="64x64x1", help="HEIGHTxWIDTHxCHANNELS of the noise (default: %(default)s)")
     parser.add_argument("--pictures", type=Path, help="a .npy file")
@@ -87,10 +87,7 @@ def main(arguments=None):
     options = parse(arguments)
     try:
         server = Folder(options.folder) if options.folder else client.connect(options)
-        if options.pictures:
-            pictures = np.load(options.pictures).astype(np.float32)
-        else:
-            pictures = np.random.default_rng(0).uniform(size=(256, *map(int, options.size.split("x")))).astype(np.float32)
+        pictures = _pictures(options)
         measure(server, pictures, 1, 1, 0.0)  # the first request waits for what is set up once
         print("| images in a request | clients | requests | failed | images/s | p50 ms | p95 ms | p99 ms |")
         print("|---:|---:|---:|---:|---:|---:|---:|---:|")
@@ -101,10 +98,19 @@ def main(arguments=None):
                 speed = len(waits) * rows / taken
                 line = f"{rows} | {clients} | {len(waits)} | {failed} | {speed:.1f} | {p50:.0f} | {p95:.0f} | {p99:.0f}"
                 print(f"| {line} |", flush=True)
-    except client.ServingError as error:
+    except (client.ServingError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _pictures(options):
+    if options.pictures is None:
+        return np.random.default_rng(0).uniform(size=(256, *map(int, options.size.split("x")))).astype(np.float32)
+    pictures = np.load(options.pictures)
+    if pictures.ndim != 4 or pictures.dtype.kind != "f" or not 0.0 <= pictures.min() <= pictures.max() <= 1.0:
+        raise ValueError(f"{options.pictures} holds {pictures.dtype} {pictures.shape}; expected floats [N, h, w, c] in [0, 1]")
+    return pictures.astype(np.float32)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from typer.testing import CliRunner
 
-from anogan_tf import workflows
+from anogan_tf import warmup, workflows
 from anogan_tf.cli import app
 from anogan_tf.detector import AnoGAN
 from anogan_tf.encoder import EncoderTrainer
@@ -219,3 +220,26 @@ def test_usage_errors_have_status_2():
     assert "HEIGHTxWIDTH" in anogan(*train, "--size", "big", status=2)
     assert "1 channel (grey)" in anogan(*train, "--channels", "2", status=2)
     assert "between 0 and 1" in anogan(*train, "--fpr", "1.5", status=2)
+
+
+def test_export_writes_the_next_version(model, tmp_path):
+    base = tmp_path / "serving" / "boots"
+    assert f"Wrote {base / '1'}" in anogan("export", model, base)
+    assert f"Wrote {base / '2'}" in anogan("export", model, base, "--threshold", 7.5, "--no-warm-up")
+    assert [(base / version / warmup.FILE).exists() for version in ("1", "2")] == [True, False]
+    first, second = (tf.saved_model.load(base / version).signatures["serving_default"] for version in ("1", "2"))
+    images = tf.zeros((1, 16, 16, 1))
+    assert first(images=images)["threshold"].numpy() == np.float32(AnoGAN.load(model).threshold)
+    assert second(images=images)["threshold"].numpy() == 7.5
+
+
+def test_export_says_what_is_missing(tiny_gan, model, tmp_path):
+    AnoGAN.from_gan(tiny_gan).save(tmp_path / "bare.keras")
+    assert "bare.keras has no threshold: give one with --threshold" in anogan(
+        "export", tmp_path / "bare.keras", tmp_path / "base", status=1
+    )
+    anogan("export", tmp_path / "bare.keras", tmp_path / "base", "--threshold", 1, "--no-warm-up")
+    (tmp_path / "file").touch()
+    assert "file is a file; name a folder" in anogan("export", model, tmp_path / "file", status=1)
+    assert "nowhere.keras: no such model file" in anogan("export", tmp_path / "nowhere.keras", tmp_path / "b", status=1)
+    assert not (tmp_path / "b").exists()

@@ -1,8 +1,10 @@
 """The client, the load script and the configuration files of `export/`."""
 
+import contextlib
 import importlib
 import io
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -86,6 +88,11 @@ def pictures(tmp_path, boots):
     Image.fromarray(rng.integers(0, 65536, (20, 30)).astype(np.uint16)).save(folder / "deep.tif")
     colour.convert("CMYK").save(folder / "cmyk.tif")
     (folder / "turned.jpg").write_bytes(turned(colour))
+    big_endian = Image.frombytes("I;16B", (30, 20), rng.integers(0, 65536, (20, 30)).astype(">u2").tobytes())
+    big_endian.save(folder / "bigendian.tif")
+    Image.fromarray(rng.integers(0, 65536, (20, 30)).astype(np.int32)).save(folder / "integers.tif")
+    colour.quantize(7).save(folder / "transparent.gif", transparency=2)
+    (folder / "folder.png").mkdir()
     return folder
 
 
@@ -109,7 +116,7 @@ def test_the_client_gives_the_librarys_scores(client, door, detector, pictures, 
 def test_overlays_are_written(client, door, pictures, tmp_path):
     assert client.main([*door, "--overlays", str(tmp_path / "out"), str(pictures)]) == 0
     sizes = {path.stem[7:]: Image.open(path).size for path in (tmp_path / "out").iterdir()}
-    assert len(list((tmp_path / "out").iterdir())) == len(list(pictures.iterdir()))
+    assert len(list((tmp_path / "out").iterdir())) == sum(path.is_file() for path in pictures.iterdir())
     assert sizes["turned"] == (50, 33) and sizes["grey"] == (28, 28)
 
 
@@ -124,13 +131,15 @@ def test_an_overlay_colours_where_it_is_hot_and_nowhere_else(client):
 
 
 def test_bad_files_fail_alone(client, door, pictures, capsys):
-    (pictures / "cut.png").write_bytes((pictures / "deep.png").read_bytes()[:200])
+    for name in ("deep.png", "colour.jpg"):
+        (pictures / f"cut-{name}").write_bytes((pictures / name).read_bytes()[:-150])
     (pictures / "text.png").write_text("hello")
     assert client.main([*door, str(pictures)]) == 1
     rows = table(capsys.readouterr().out)
     assert rows["text.png"] == ["not", "an", "image", "that", "the", "server", "reads"]
-    assert rows["cut.png"][0] == "error:" and "PNG" in " ".join(rows["cut.png"])
-    assert sum(row[-1] in ("anomaly", "normal") for row in rows.values()) == 9
+    assert "can't be read: image file is truncated" in " ".join(rows["cut-deep.png"]), "found here"
+    assert "answers" in " ".join(rows["cut-colour.jpg"]) and "JPEG" in " ".join(rows["cut-colour.jpg"]), "found by the server"
+    assert sum(row[-1] in ("anomaly", "normal") for row in rows.values()) == 12
 
 
 def test_the_client_comes_back_to_a_busy_server(client, served, pictures, capsys, monkeypatch):
@@ -138,7 +147,7 @@ def test_the_client_comes_back_to_a_busy_server(client, served, pictures, capsys
     monkeypatch.setattr(client.time, "sleep", pauses.append)
     with rest_door(served, refusals=[503, 429]) as url:
         assert client.main(["--rest", url, str(pictures / "grey.png")]) == 0
-    assert len(pauses) == 2 and pauses[1] > pauses[0] / 2
+    assert len(pauses) == 2 and 0.125 <= pauses[0] <= 0.375 and 0.25 <= pauses[1] <= 0.75
     with rest_door(served, refusals=[503] * 20) as url:
         assert client.main(["--rest", url, str(pictures / "grey.png")]) == 1
     assert "answers 503: busy" in capsys.readouterr().err
@@ -156,7 +165,8 @@ def test_errors_are_one_line_that_says_what_to_do(client, door, pictures, tmp_pa
     for arguments, said in (
         ([*door, "--model", "nothing", str(pictures)], "Servable not found"),
         ([*door, str(tmp_path / "nowhere")], "nowhere: no such file or folder"),
-        (["--rest", "http://127.0.0.1:9", str(pictures)], "Is the server running?"),
+        (["--rest", "127.0.0.1:9", str(pictures)], "http://127.0.0.1:9/v1/models/parts:predict can't be reached"),
+        ([*door, "--overlays", str(pictures / "grey.png"), str(pictures)], "grey.png"),
     ):
         assert client.main(arguments) == 1
         error = capsys.readouterr().err
@@ -171,6 +181,48 @@ def test_a_slow_server_is_told_from_a_dead_one(client, pictures, capsys):
     assert "no answer in 0.2 s: try a larger --timeout" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("answer", [b"\0\0\x18\x04 no HTTP\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n<html>...", b""])
+def test_another_servers_port_is_told(client, pictures, capsys, monkeypatch, answer):
+    monkeypatch.setattr(client.time, "sleep", lambda seconds: None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def reply():
+            while True:
+                with contextlib.suppress(OSError), listener.accept()[0] as connection:
+                    connection.recv(1 << 20)
+                    connection.sendall(answer)
+
+        threading.Thread(target=reply, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert client.main(["--rest", url, str(pictures / "grey.png")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and url in error
+
+
+def test_a_bomb_and_floats_fail_alone(client, served, pictures, capsys, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    Image.fromarray(np.zeros((5, 5), np.float32)).save(pictures / "floats.tif")
+    with rest_door(served) as url:
+        assert client.main(["--rest", url, *(str(pictures / name) for name in ("colour.webp", "floats.tif", "grey.png"))]) == 1
+    rows = table(capsys.readouterr().out)
+    assert "decompression bomb" in " ".join(rows["colour.webp"]) and "floating point" in " ".join(rows["floats.tif"])
+    assert rows["grey.png"][-1] in ("anomaly", "normal")
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_orientation_is_found_without_pillow(client, orientation, kind):
+    exif, stream = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.new("L", (20, 10)).save(stream, kind, exif=exif)
+    content = stream.getvalue()
+    assert client._orientation(content) == (orientation if 1 <= orientation <= 8 else 1)
+    if kind == "JPEG":
+        filled = content.replace(b"\xff\xe1", b"\xff\xff\xff\xe1", 1)
+        assert client._orientation(filled) == client._orientation(content)
+    assert client._orientation(content[:30]) == 1
+
+
 def test_without_pillow_plain_files_still_go_and_others_say_what_is_missing(client, served, pictures, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     monkeypatch.setattr(client.importlib.util, "find_spec", lambda name: None)
@@ -179,7 +231,7 @@ def test_without_pillow_plain_files_still_go_and_others_say_what_is_missing(clie
         assert client.main(["--rest", url, *(str(pictures / name) for name in ("turned.jpg", "grey.png", "deep.tif"))]) == 1
     rows = table(capsys.readouterr().out.split("\n", 3)[3])
     assert "has to be turned upright, which needs Pillow" in " ".join(rows["turned.jpg"])
-    assert "format that the server doesn't read, which needs Pillow" in " ".join(rows["deep.tif"])
+    assert "format that the server doesn't read; converting it needs Pillow" in " ".join(rows["deep.tif"])
     assert rows["grey.png"][-1] in ("anomaly", "normal")
 
 
@@ -203,6 +255,7 @@ def test_the_load_script_measures(load, door, folder, capsys):
 
 def test_the_batching_file_and_the_warm_up_go_together():
     text = (KIT / "batching_parameters.txt").read_text()
+    assert "pad_variable_length_inputs: false" in text
     allowed = [int(size) for size in re.findall(r"^allowed_batch_sizes: (\d+)", text, re.M)]
     (largest,) = re.findall(r"max_batch_size \{ value: (\d+)", text)
     assert allowed == sorted(allowed) and allowed[-1] == int(largest)

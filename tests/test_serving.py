@@ -1,7 +1,6 @@
 """The exported search against the library's own answers, on each path that a SavedModel is run by."""
 
 import concurrent.futures
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +212,14 @@ def test_a_threshold_of_ones_own_goes_before_the_calibrated_one(tiny, pixels, tm
     np.testing.assert_array_equal(answer["p_value"], expected["p_value"])
 
 
+def test_a_bad_row_is_anomalous_whatever_the_threshold(tiny, tmp_path):
+    with pytest.raises(ValueError, match="finite number, of float32"):
+        tiny.export(tmp_path, 1e39)
+    with Served(tiny.export(tmp_path, 1e35, warm_up=())) as served:
+        answer = served("serving_default", images=np.full((2, 16, 16, 1), [[[[np.nan]]], [[[0.5]]]], np.float32))
+    assert answer["is_anomaly"].tolist() == [True, False] and answer["valid"].tolist() == [False, True]
+
+
 def test_changed_settings_are_not_exported(tiny, tmp_path):
     tiny.settings = tiny.settings.replace(steps=4)
     with pytest.raises(ValueError, match=r"The calibration was made with steps=3 \(now 4\)"):
@@ -256,8 +263,7 @@ def test_exported_versions_count_up(tiny, tmp_path):
     assert not (tmp_path / "base" / "1" / warmup.FILE).exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="permissions")
-def test_a_folder_that_cannot_be_written_leaves_nothing(tiny, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_nothing(tiny, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
