@@ -173,7 +173,7 @@ def _is_picture(file):
 def read_picture(path):
     """The bytes to send: those of the file, or a PNG where it has to be turned upright, which the server can't, or converted.
 
-    Converted are all formats but PNG and JPEG: the server reads plain BMP and GIF, but not those with palettes or transparency.
+    Converted are CMYK and all formats but PNG and JPEG: of BMP and GIF the server reads the plain ones alone.
     16 bits stay 16 bits, except in colour pictures that have to be turned.
     """
     content = Path(path).read_bytes()
@@ -193,7 +193,8 @@ def _upright(path, content):
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content)) as image:
-                if image.format in ("PNG", "JPEG", "MPO") and image.getexif().get(ORIENTATION, 1) == 1:
+                plain = image.format in ("PNG", "JPEG", "MPO") and image.mode != "CMYK"
+                if plain and image.getexif().get(ORIENTATION, 1) == 1:
                     return content
                 stream = io.BytesIO()
                 _for_png(ImageOps.exif_transpose(image)).save(stream, "PNG", exif=b"")
