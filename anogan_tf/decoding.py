@@ -62,7 +62,7 @@ def _kinds(encoded):
     bmp = starts(b"BM") & small(number(18), tf.abs(tf.cast(height, tf.int64))) & _plain_bmp(head, number)
     deep, palette = head[:, 24] == 16, head[:, 25] == 3
     # Bits of a channel and kind of colour together: those that there are.
-    png &= tf.reduce_any((head[:, 24] * 8 + head[:, 25])[:, tf.newaxis] == [bits * 8 + kind for bits, kind in _PNG_KINDS], axis=1)
+    png &= tf.reduce_any(tf.reduce_all(head[:, tf.newaxis, 24:26] == _PNG_KINDS, axis=2), axis=1)
     kinds = [starts(b"\xff\xd8\xff"), png & ~deep & ~palette, png & deep, gif | (png & palette), bmp]
     return sum(tf.cast(found, tf.int32) * kind for kind, found in enumerate(kinds, start=1))
 

@@ -38,7 +38,6 @@ def write_saved_model(score, preparation, calibration, threshold, base, warm_up=
     Returns:
         The version's folder.
     """
-
     pixels = tf.TensorSpec((None, *preparation.image_shape), tf.float32)
     score = tf.function(score, input_signature=[pixels], autograph=False)  # traced once, for all signatures
 

@@ -101,6 +101,7 @@ NO_PICTURES = {
     "bomb.png": crafted_png(2**16, 2**16),
     "bomb of all bits.png": crafted_png(2**32 - 1, 2**32 - 1),
     "three bits.png": crafted_png(9, 9).replace(b"\x08\0\0\0\0", b"\x03\0\0\0\0"),
+    "no bits.png": crafted_png(9, 9).replace(b"\x08\0\0\0\0", b"\x00\x08\0\0\0"),
     "kind five.png": crafted_png(9, 9).replace(b"\x08\0\0\0\0", b"\x08\5\0\0\0"),
     "bomb.gif": b"GIF89a\xff\xff\xff\xff" + b"\0" * 40,
     "bomb.jpg": saved(drawing(20, 20, "L"), "JPEG").replace(b"\x08\x00\x14\x00\x14", b"\x08\xf0\x00\xf0\x00"),
