@@ -248,7 +248,7 @@ class AnoGAN(OneFileModel):
         if threshold is None and self.threshold is None:
             raise ValueError("The detector has no threshold: call calibrate() before export(), or pass threshold=.")
         threshold = float(self.threshold if threshold is None else threshold)
-        if not abs(threshold) <= np.finfo(np.float32).max:
+        if not abs(threshold) <= float(np.finfo(np.float32).max):
             raise ValueError(f"threshold={threshold} must be a finite number, of float32.")
         # A server has no XLA, whatever this device has.
         score = functools.partial(self._score, self._build_search(jit_compile=False))

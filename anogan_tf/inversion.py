@@ -183,9 +183,10 @@ def _run_queue(advance, networks, images, features, owners, starts, settings, re
         `_Reached` with R rows.
     """
     optimizer, count = _optimizer(settings, networks.basis), tf.shape(starts)[0]
+    starts = tf.pad(starts, [(0, 1), (0, 0)])  # one row more than there are: empty slots have its number, and write there
 
     def enter(slots):
-        rows = _first_rows(tf.gather(starts, tf.minimum(slots, count - 1)), optimizer, settings)
+        rows = _first_rows(tf.gather(starts, slots), optimizer, settings)
         return rows._replace(active=rows.active & (slots < count))
 
     def body(slots, following, rows, ended):
@@ -200,9 +201,8 @@ def _run_queue(advance, networks, images, features, owners, starts, settings, re
         following = tf.minimum(following + tf.reduce_sum(tf.cast(free, tf.int32)), count)
         return slots, following, _where(free, enter(slots), rows), ended
 
-    # One row more than there are: empty slots have its number, and write there.
     slots = tf.minimum(tf.range(settings.block or count), count)
-    ended = _first_rows(tf.concat([starts, starts[:1]], axis=0), optimizer, settings).reached
+    ended = _first_rows(starts, optimizer, settings).reached
     state = (slots, tf.minimum(tf.size(slots), count), enter(slots), ended)
     *_, ended = tf.while_loop(
         lambda slots, following, rows, ended: tf.reduce_any(rows.active), body, state, parallel_iterations=1

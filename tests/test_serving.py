@@ -156,6 +156,8 @@ def test_any_size_grey_or_colour(tiny, tmp_path):
         for shape in ((16, 16, 1), (16, 16, 3), (30, 21, 1), (9, 50, 3)):
             pixels = rng.uniform(size=(3, *shape)).astype(np.float32)
             assert_same(served("localize", images=pixels), answers(tiny, pixels))
+        assert served("localize", images=np.zeros((0, 16, 16, 1), np.float32))["residual"].shape == (0, 16, 16, 1)
+        assert served("score_bytes", image_bytes=np.zeros(0, object))["score"].shape == (0,)
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[2\] \[channels; expected 1 \(grey\) or 3"):
             served("serving_default", images=np.zeros((2, 16, 16, 2), np.float32))
         with pytest.raises(tf.errors.InvalidArgumentError, match="each side needs at least 4"):
