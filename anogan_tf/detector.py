@@ -190,12 +190,16 @@ class AnoGAN(OneFileModel):
     def call(self, pixels):
         """`predict` for one batch of pixels, as a dict of tensors. NaN and floats outside [0, 1] are not looked for."""
         self._check_calibrated_settings()  # once a trace is enough: changed settings are traced anew
-        return self._score(self._ready_search(), pixels)
+        out = self._score(self._ready_search(), pixels)
+        if self.calibration is not None:
+            out["p_value"] = self.calibration.p_values(out["score"])
+            out["is_anomaly"] = self.calibration.is_anomaly(out["score"])
+        return out
 
     def _score(self, search, pixels):
         images = self.preparation(pixels)
         result = search(images, tf.constant(self._starts))
-        out = {
+        return {
             "score": result.loss,
             "residual_score": result.residual_loss,
             "discrimination_score": result.discrimination_loss,
@@ -205,10 +209,6 @@ class AnoGAN(OneFileModel):
             "steps": result.steps,
             "converged": result.converged,
         }
-        if self.calibration is not None:
-            out["p_value"] = self.calibration.p_values(result.loss)
-            out["is_anomaly"] = self.calibration.is_anomaly(result.loss)
-        return out
 
     def heatmap(self, residual):
         """Smoothed residuals on the scale of normal images.

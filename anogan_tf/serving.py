@@ -28,7 +28,8 @@ def write_saved_model(score, preparation, calibration, threshold, base, warm_up=
     """Write a SavedModel with all `SIGNATURES` as the next version below a folder.
 
     Args:
-        score: TensorFlow operations from pixels `[N, H, W, C]` in [0, 1] to a dict of tensors, as `AnoGAN.call` gives them.
+        score: TensorFlow operations from pixels `[N, H, W, C]` in [0, 1] to a dict of tensors, as `AnoGAN.call` gives them
+            without a calibration.
         preparation: the `Preparation` from pixels of any size to those.
         calibration: a `Calibration`, or None for signatures without `p_value` and `heatmap`.
         threshold: scores above it are anomalous.
