@@ -202,7 +202,7 @@ def export(
                 f"{model} has no threshold: give one with --threshold, or call calibrate() in Python and save it again."
             )
         with _held_back_stderr():
-            version = detector.export(base, threshold, **({} if warm_up else {"warm_up": ()}))
+            version = detector.export(base, threshold, **_given(warm_up=None if warm_up else ()))
         console.print(f"Wrote {version}. Point TensorFlow Serving's model_base_path at {base.resolve()}.", highlight=False)
 
 

@@ -295,13 +295,13 @@ def _answers(server, sent, signature):
     try:
         out = persistently(lambda: server.predict(signature, "image_bytes", [content for _, content in sent]))
     except ServingError as error:
-        if error.rejected and len(sent) > 1:  # a damaged file fails the others with it
-            for one in sent:
-                yield from _answers(server, [one], signature)
-            return
         if not error.rejected:
             raise
-        yield (*sent[0], error)
+        if len(sent) == 1:
+            yield (*sent[0], error)
+            return
+        for one in sent:  # a damaged file failed the others with it
+            yield from _answers(server, [one], signature)
         return
     for row, one in enumerate(sent):
         yield (*one, {name: value[row] for name, value in out.items()})
