@@ -3,7 +3,7 @@
 import tensorflow as tf
 from PIL import Image
 
-from anogan_tf.preparation import SMALLEST_SIDE
+from anogan_tf.preparation import SMALLEST_SIDE, to_unit_range
 
 _HEAD = 54 + 4 * 256  # bytes looked at: a BMP's headers and its palette
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -82,8 +82,7 @@ def _plain_bmp(head, number):
 def _scaled(pixels):
     """Without transparency, float32 in [0, 1]."""
     channels = tf.shape(pixels)[-1]
-    pixels = pixels[..., : channels - (1 - channels % 2)]
-    return tf.cast(pixels, tf.float32) * (1.0 / pixels.dtype.max)
+    return to_unit_range(pixels[..., : channels - (1 - channels % 2)])
 
 
 def _nothing(encoded):

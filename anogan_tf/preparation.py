@@ -37,9 +37,7 @@ class Preparation(keras.layers.Layer):
         if pixels.shape.rank == 3:
             pixels = pixels[..., tf.newaxis]
         _check_kind(pixels.dtype.name, pixels.shape)
-        # Not a division: TensorFlow turns one into this product in graphs, not in eager code, and the last bit differs.
-        pixels = tf.cast(pixels, tf.float32) * (1.0 / _FULL_SCALE[pixels.dtype.name])
-        pixels = self._convert_channels(pixels)
+        pixels = self._convert_channels(to_unit_range(pixels))
         height, width, _ = self.image_shape
         if tuple(pixels.shape[1:3]) != (height, width):
             # Antialiased resizing can overshoot [0, 1] by a rounding.
@@ -87,6 +85,12 @@ class Preparation(keras.layers.Layer):
     def from_config(cls, config):
         # Fixed by the constructor, and written by the base class nevertheless.
         return cls(**{key: value for key, value in config.items() if key not in ("dtype", "trainable", "autocast")})
+
+
+def to_unit_range(pixels):
+    """Pixels of any of their dtypes to float32 in [0, 1]."""
+    # Not a division: TensorFlow turns one into this product in graphs, not in eager code, and the last bit differs.
+    return tf.cast(pixels, tf.float32) * (1.0 / _FULL_SCALE[pixels.dtype.name])
 
 
 def to_pixels(images):
