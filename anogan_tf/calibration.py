@@ -9,6 +9,7 @@ import tensorflow as tf
 from anogan_tf import maps
 
 FALSE_POSITIVE_RATE = 0.05
+VALUES_KEPT = 4096  # of the smoothed residual of each normal image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Calibration:
 
         Args:
             scores: `[n]`.
-            smoothed: `[n, H, W]`, their smoothed residuals.
+            smoothed: n arrays, the smoothed residuals of each or `thinned` ones.
             false_positive_rate: between 0 and 1.
             settings: a dict.
         """
@@ -43,8 +44,8 @@ class Calibration:
         if not np.isfinite(scores).all():
             raise ValueError("Some of the calibration images have no finite score; the networks' weights may hold NaN.")
         # 0 is what 95% of normal pixels stay below, 1/2 the brightest spot of all but `false_positive_rate` of normal images.
-        low = float(np.quantile(smoothed, 0.95))
-        half = float(np.quantile(np.max(smoothed, axis=(1, 2)), 1.0 - false_positive_rate))
+        low = float(np.quantile(np.concatenate([np.ravel(one) for one in smoothed]), 0.95))
+        half = float(np.quantile([np.max(one) for one in smoothed], 1.0 - false_positive_rate))
         return cls(scores, false_positive_rate, low, low + 2.0 * (half - low), dict(settings))
 
     @property
@@ -74,6 +75,13 @@ class Calibration:
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "scores": np.asarray(config["scores"], np.float32)})
+
+
+def thinned(smoothed):
+    """Of a smoothed residual what `Calibration.fit` needs, in bounded memory: evenly spaced values, and the largest."""
+    values = np.ravel(smoothed)
+    step = -(-len(values) // VALUES_KEPT)
+    return values if step == 1 else np.append(values[::step], values.max())
 
 
 def largest_rank(count, false_positive_rate):

@@ -33,11 +33,42 @@ class Prior(str, enum.Enum):
     uniform = "uniform"
 
 
+class Mode(str, enum.Enum):
+    refine = "refine"
+    encoder = "encoder"
+    search = "search"
+
+
+class Fit(str, enum.Enum):
+    stretch = "stretch"
+    pad = "pad"
+    crop = "crop"
+
+
+class SplitSide(str, enum.Enum):
+    train = "train"
+    val = "val"
+    test = "test"
+    all = "all"
+
+
 def _parse_size(size):
     sides = size.lower().split("x")
     if len(sides) > 2 or not all(side.isdigit() for side in sides):
         raise typer.BadParameter(f"{size}: give one side in pixels, such as 64, or HEIGHTxWIDTH, such as 64x96.")
     return int(sides[0]), int(sides[-1])
+
+
+def _parse_range(value_range):
+    try:
+        low, high = (float(value) for value in value_range.split(":"))
+    except ValueError:
+        raise typer.BadParameter(f"{value_range}: give two numbers, such as 0:4095.") from None
+    return low, high
+
+
+def _parse_names(names):
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def _one_or_three(channels):
@@ -64,6 +95,22 @@ Weight = Annotated[
     Optional[float], typer.Option(show_default="0.1", min=0.0, max=1.0, help="Lambda: weight of the discrimination loss.")
 ]
 Restarts = Annotated[Optional[int], typer.Option(show_default="1", min=1, help="Starts of the search for each image.")]
+Images = Annotated[
+    Optional[list[Path]],
+    typer.Argument(
+        show_default=False, help="Folders, files (PNG, JPEG, TIFF, DICOM, NIfTI, .npy, .npz, IDX, ...) or CSV tables."
+    ),
+]
+Tfds = Annotated[Optional[str], typer.Option(metavar="NAME[:VERSION]", help="A set of tensorflow-datasets, in place of files.")]
+DataDir = Annotated[Optional[Path], typer.Option(help="Where prepared sets of tensorflow-datasets lie.")]
+NormalClass = Annotated[
+    Optional[str],
+    typer.Option(show_default="good, normal, ok or 0", help="The label of what is normal, where images have labels."),
+]
+Root = Annotated[
+    Optional[Path], typer.Option(show_default="where the table lies", help="The folder that the paths in a CSV table are below.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image that can't be read, in place of skipping it.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over what is there already.")]
 
@@ -93,24 +140,79 @@ def demo(
 
 @app.command()
 def train(
-    images: Annotated[
-        list[Path], typer.Argument(help="Folders or files of normal images (PNG, JPEG, BMP, GIF, TIFF, WebP, .npy, .npz).")
-    ],
     model: Annotated[Path, typer.Option("-o", "--out", help="The model file to write, MODEL.keras.")],
+    images: Images = None,
+    tfds: Tfds = None,
+    data_dir: DataDir = None,
+    normal_class: NormalClass = None,
+    root: Root = None,
+    strict: Strict = False,
     size: Annotated[
-        tuple, typer.Option(parser=_parse_size, metavar="SIDE", help="Of the networks' images in pixels, or HEIGHTxWIDTH.")
-    ] = "64",
+        Optional[tuple],
+        typer.Option(
+            parser=_parse_size,
+            metavar="SIDE",
+            show_default="64; with --patch their own",
+            help="Of the images in pixels, or HEIGHTxWIDTH, whatever size they come in.",
+        ),
+    ] = None,
+    fit: Annotated[
+        Fit, typer.Option(help="Another aspect ratio is stretched to the size, or padded, or cropped to the middle.")
+    ] = Fit.stretch,
+    patch: Annotated[
+        Optional[int],
+        typer.Option(min=16, max=256, help="Train on patches of this side, and score images by overlapping patches."),
+    ] = None,
+    stride: Annotated[
+        Optional[int], typer.Option(show_default="half the patch", min=1, help="Pixels between neighbouring patches.")
+    ] = None,
+    scale: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Shrink images before patches are cut: 0.5 halves their sides.")
+    ] = 1.0,
+    top: Annotated[int, typer.Option(min=1, help="An image's score is the mean of its highest so many patches.")] = 1,
+    patches: Annotated[
+        Optional[int], typer.Option(show_default="10000", min=100, help="Patches to train on, cut at random places.")
+    ] = None,
     channels: Annotated[
         Optional[int], typer.Option(callback=_one_or_three, help="1 grey, 3 colour; by default what the images are.")
     ] = None,
+    value_range: Annotated[
+        Optional[tuple],
+        typer.Option(
+            "--range",
+            parser=_parse_range,
+            metavar="LOW:HIGH",
+            show_default="what the images span",
+            help="Values that become black and white, of images of more than 8 bits.",
+        ),
+    ] = None,
+    normalise: Annotated[
+        bool, typer.Option("--normalise", "--normalize", help="Give each image mean 0 and deviation 1, as X-rays need it.")
+    ] = False,
+    augment: Annotated[
+        tuple,
+        typer.Option(
+            parser=_parse_names,
+            metavar="NAMES",
+            show_default=False,
+            help="Changes at random in training, such as mirror,flip,rotate,shift,brightness.",
+        ),
+    ] = "",
     latent_dim: Annotated[Optional[int], typer.Option(show_default="32", min=1, help="Length of z.")] = None,
     preset: Annotated[Preset, typer.Option(help="Networks: light, or those of the paper.")] = Preset.light,
     width: Annotated[Optional[int], typer.Option(show_default="the preset's", min=1, help="Filters of the finest stage.")] = None,
     prior: Annotated[Prior, typer.Option(help="What z is drawn from.")] = Prior.normal,
-    epochs: Epochs = None,
+    epochs: Annotated[
+        Optional[int],
+        typer.Option(show_default="50, or 20 with --patch", min=1, help="Passes over the training images or patches."),
+    ] = None,
     batch_size: Annotated[Optional[int], typer.Option(show_default="16", min=2, help="Images in a training step.")] = None,
     label_smoothing: Annotated[float, typer.Option(min=0.0, max=0.99, help="One-sided label smoothing.")] = 0.0,
     encoder: Encoder = True,
+    mode: Annotated[
+        Optional[Mode],
+        typer.Option(show_default="refine, or search without encoder", help="How z is found when images are scored."),
+    ] = None,
     weight: Weight = None,
     steps: Steps = None,
     restarts: Restarts = None,
@@ -123,34 +225,79 @@ def train(
     """Train a detector on normal images and calibrate it on a tenth of them (at least 50) held out."""
     with _errors():
         _check_model_name(model, overwrite)
+        tile, tiling = _tiling(patch, stride, top, scale)
         with _loading():
-            from anogan_tf.data import count_channels
-            from anogan_tf.workflows import train_files, training_state
+            from anogan_tf.workflows import settle_preparation, train_files, training_state
+        source = _source(images, tfds, data_dir, normal_class, root)
+        own_size = (None, None) if patch else (64, 64)
+        settings = {"fit": fit.value, "scale": scale, "normalise": normalise, "augment": augment}
+        preparation = settle_preparation(source, size or own_size, channels=channels, value_range=value_range, **settings)
         networks = {"preset": preset.value, "prior": prior.value, **_given(latent_dim=latent_dim, width=width)}
         training = {"encoder": encoder, "label_smoothing": label_smoothing, **_given(epochs=epochs, batch_size=batch_size)}
         detector, skipped = train_files(
-            images,
+            source,
             model,
-            (*size, channels or count_channels(images)),
+            preparation,
+            tile=tile,
+            tiling=tiling,
+            **_given(tiles=patches),
             seed=seed,
             false_positive_rate=false_positive_rate,
             training={**networks, **training},
-            searching=_given(weight=weight, steps=steps, restarts=restarts),
+            searching=_given(mode=mode and mode.value, weight=weight, steps=steps, restarts=restarts),
+            strict=strict,
             progress=_progress,
         )
-        held_out, kind = len(detector.calibration.scores), "colour" if detector.image_shape[-1] == 3 else "grey"
+        height, width, channels = detector.image_shape
+        kind = f"{height}x{width} {'colour' if channels == 3 else 'grey'}{' patches' if patch else ''}"
         console.print(
-            f"Wrote {model}: {size[0]}x{size[1]} {kind}, threshold {detector.threshold:.4g} from {held_out} images held out. "
+            f"Wrote {model}: {kind}, threshold {detector.threshold:.4g} from {len(detector.calibration.scores)} images held out. "
             f"Look at {training_state(model) / 'samples'} to see whether it has learned what your images look like."
         )
+        if preparation.value_range:
+            low, high = preparation.value_range
+            console.print(
+                f"Images of more than 8 bits: {low:g} is black and {high:g} is white (--range), here and when they are scored."
+            )
         _end_with_skipped(skipped)
+
+
+def _tiling(patch, stride, top, scale):
+    """`(tile, Tiling)`, both None without patches."""
+    if patch:
+        from anogan_tf.tiling import Tiling
+
+        return (patch, patch), Tiling(stride or max(1, patch // 2), top)
+    if stride or top > 1 or scale != 1.0:
+        raise ValueError("--stride, --top and --scale are for patches: give --patch SIDE too.")
+    return None, None
+
+
+def _source(images, tfds, data_dir, normal_class, root):
+    if bool(images) == bool(tfds):
+        raise ValueError("Name images (folders, files or tables), or a set with --tfds; one of the two.")
+    if tfds:
+        from anogan_tf.data.tfds_sets import TfdsSource
+
+        return TfdsSource(tfds, normal_class, data_dir)
+    from anogan_tf.data import FileSource
+
+    return FileSource.of(images, normal_class, root)
 
 
 @app.command()
 def score(
     model: Annotated[Path, typer.Argument(help="A model file that `anogan train` wrote.")],
-    images: Annotated[list[Path], typer.Argument(help="Folders or files of images.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for scores.csv and heatmaps.")],
+    images: Images = None,
+    tfds: Tfds = None,
+    data_dir: DataDir = None,
+    normal_class: NormalClass = None,
+    root: Root = None,
+    split: Annotated[SplitSide, typer.Option(help="Which side to score, of a set that is split.")] = SplitSide.test,
+    strict: Strict = False,
+    heatmaps: Annotated[bool, typer.Option("--heatmaps/--no-heatmaps", help="Write a heatmap over each image.")] = True,
+    maps: Annotated[bool, typer.Option("--maps", help="Write the maps themselves too, as TIFF of floats.")] = False,
     overwrite: Overwrite = False,
 ):
     """Score images: a CSV with score, p-value and label, and a heatmap over each image."""
@@ -158,13 +305,15 @@ def score(
         _check_folder(out, overwrite)
         with _loading():
             from anogan_tf.detector import AnoGAN
-            from anogan_tf.workflows import score_files
+            from anogan_tf.workflows import rows_to_score, score_files
         detector = AnoGAN.load(model)
         if detector.threshold is None:
             raise ValueError(
                 f"{model} has no threshold: train it with `anogan train`, or call calibrate() in Python and save it again."
             )
-        scored = score_files(detector, images, out, _progress)
+        source = _source(images, tfds, data_dir, normal_class, root)
+        options = {"heatmaps": heatmaps, "maps": maps, "strict": strict, "progress": _progress}
+        scored = score_files(detector, source, out, rows=rows_to_score(source, split.value), **options)
         if scored.scored:
             rate = detector.calibration.false_positive_rate
             console.print(
@@ -177,6 +326,24 @@ def score(
         else:
             console.print("[red]No image could be scored.[/red]")
         _end_with_skipped(scored.skipped)
+
+
+@app.command()
+def prepare(
+    images: Annotated[list[Path], typer.Argument(help="Folders, files or CSV tables of images.")],
+    name: Annotated[str, typer.Option(help="NAME or NAME/CONFIG of the set.")],
+    data_dir: DataDir = None,
+    normal_class: NormalClass = None,
+    root: Root = None,
+):
+    """Write images as a set of tensorflow-datasets, labels and masks included, for --tfds NAME."""
+    with _errors():
+        with _loading():
+            from anogan_tf.data import FileSource
+            from anogan_tf.data.tfds_sets import prepare_set
+        with _held_back_stderr():
+            folder = prepare_set(FileSource.of(images, normal_class, root), name, data_dir)
+        console.print(f"Wrote {folder}: `anogan train --tfds {name}{f' --data-dir {data_dir}' if data_dir else ''} ...`.")
 
 
 @app.command()
@@ -281,7 +448,7 @@ def _progress(description, total):
     columns = (progress.TextColumn("{task.description:<12}"), progress.BarColumn(), progress.TaskProgressColumn())
     with progress.Progress(*columns, progress.TimeElapsedColumn(), progress.TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task(description, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda count=1: bar.advance(task, count)
 
 
 def _given(**options):

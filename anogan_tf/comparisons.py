@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
-from anogan_tf.preparation import Preparation, check_pixels
+from anogan_tf.preparation import Preparation
 
 
 def pca_residual(train, queries, image_shape, components=32):
@@ -19,7 +19,7 @@ def pca_residual(train, queries, image_shape, components=32):
         `[N]`, higher is more anomalous.
     """
     preparation = Preparation(image_shape)
-    train, queries = (np.asarray(preparation.resize(check_pixels(pixels))) for pixels in (train, queries))
+    train, queries = (np.asarray(preparation.prepare(preparation.check(pixels))) for pixels in (train, queries))
     train, queries = (pixels.reshape(len(pixels), -1) for pixels in (train, queries))
     pca = PCA(min(components, *train.shape), svd_solver="full").fit(train)
     return ((queries - pca.inverse_transform(pca.transform(queries))) ** 2).sum(axis=1)

@@ -3,7 +3,7 @@
 import tensorflow as tf
 from PIL import Image
 
-from anogan_tf.preparation import SMALLEST_SIDE, to_unit_range
+from anogan_tf.preparation import SMALLEST_SIDE, to_network
 
 _HEAD = 54 + 4 * 256  # bytes looked at: a BMP's headers and its palette
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -23,22 +23,41 @@ def decode_rows(encoded, preparation):
         preparation: a `Preparation`.
 
     Returns:
-        `(pixels, valid)`: float32 `[N, H, W, C]` in [0, 1] as `Preparation.resize` gives them, and bool `[N]`: false, with
-        pixels 0, for bytes that by their header are no picture of these formats, or one that is too small or too large.
+        `(images, sizes, valid)`: float32 `[N, H, W, C]` in [-1, 1] as `Preparation` gives them; where those keep their own
+        sizes, int32 `[N, 2]`, they are filled up with 0 to the largest. And bool `[N]`: false, with images 0, for bytes that
+        by their header are no picture of these formats, or one that is too small or too large.
 
     Raises:
         InvalidArgumentError: when the graph runs on a picture that is damaged behind its header.
     """
-    shape = preparation.image_shape
+    *sides, channels = preparation.image_shape
+    blank = tf.zeros([side or SMALLEST_SIDE for side in sides] + [channels])
 
     def decode_row(row):
         bytes_, kind = row
-        pixels = tf.switch_case(kind, [lambda decode=decode: decode(bytes_) for decode in _DECODERS])
+        decoders = [lambda decode=decode: decode(bytes_, preparation.to_unit) for decode in _DECODERS]
+        pixels = tf.switch_case(kind, decoders)
         valid = tf.reduce_all(tf.shape(pixels)[:2] >= SMALLEST_SIDE)
-        return tf.cond(valid, lambda: preparation.resize(pixels[tf.newaxis])[0], lambda: tf.zeros(shape)), valid
+        image = tf.cond(valid, lambda: to_network(preparation.arrange(pixels[tf.newaxis])[0]), lambda: blank)
+        return tf.reshape(image, (-1, channels)), tf.shape(image)[:2], valid
 
-    outputs = (tf.TensorSpec(shape, tf.float32), tf.TensorSpec((), tf.bool))
-    return tf.map_fn(decode_row, (encoded, _kinds(encoded)), fn_output_signature=outputs)
+    flat = tf.RaggedTensorSpec((None, channels), tf.float32, ragged_rank=0)
+    outputs = (flat, tf.TensorSpec((2,), tf.int32), tf.TensorSpec((), tf.bool))
+    flat, sizes, valid = tf.map_fn(decode_row, (encoded, _kinds(encoded)), fn_output_signature=outputs)
+    if preparation.keeps_size:
+        return _filled_up(flat, sizes), sizes, valid
+    return tf.reshape(flat.values, (-1, *preparation.image_shape)), sizes, valid
+
+
+def _filled_up(flat, sizes):
+    """Images `[N, H, W, C]`, H and W the largest of `sizes` `[N, 2]`, from the pixels of each in a row, `[N, (h * w), C]`."""
+    height, width = tf.unstack(tf.reduce_max(tf.pad(sizes, [(0, 1), (0, 0)]), axis=0))
+    rows, columns = tf.range(height)[:, tf.newaxis], tf.range(width)
+    heights, widths = (sizes[:, axis, tf.newaxis, tf.newaxis] for axis in (0, 1))
+    places = tf.cast(flat.row_starts(), tf.int32)[:, tf.newaxis, tf.newaxis] + rows * widths + columns
+    inside = (rows < heights) & (columns < widths)
+    pixels = tf.gather(tf.pad(flat.values, [(0, 1), (0, 0)]), tf.where(inside, places, tf.shape(flat.values)[0]))
+    return tf.ensure_shape(pixels, (None, None, None, flat.shape[-1]))
 
 
 def _kinds(encoded):
@@ -79,43 +98,45 @@ def _plain_bmp(head, number):
     return (number(14) >= 40) & (number(30) == 0) & ((bits == 24) | (bits == 32) | ((bits == 8) & grey))
 
 
-def _scaled(pixels):
-    """Without transparency, float32 in [0, 1]."""
+# Each decodes, drops transparency, and has `to_unit` scale the values to [0, 1].
+
+
+def _opaque(pixels):
     channels = tf.shape(pixels)[-1]
-    return to_unit_range(pixels[..., : channels - (1 - channels % 2)])
+    return pixels[..., : channels - (1 - channels % 2)]
 
 
-def _nothing(encoded):
+def _nothing(encoded, to_unit):
     return tf.zeros((0, 0, 1))
 
 
-def _decode_jpeg(encoded):
+def _decode_jpeg(encoded, to_unit):
     height, width, channels = tf.unstack(tf.cast(tf.image.extract_jpeg_shape(encoded), tf.int64))
 
     def decode(channels):
-        return lambda: _scaled(tf.io.decode_jpeg(encoded, channels=channels, dct_method="INTEGER_ACCURATE"))
+        return lambda: to_unit(tf.io.decode_jpeg(encoded, channels=channels, dct_method="INTEGER_ACCURATE"))
 
     # Of grey only, so that it isn't weighted as if it were colour; CMYK becomes RGB.
-    decoded = [(height * width > _most_pixels(), lambda: _nothing(encoded)), (channels == 1, decode(1))]
+    decoded = [(height * width > _most_pixels(), lambda: _nothing(encoded, to_unit)), (channels == 1, decode(1))]
     return tf.case(decoded, default=decode(3), exclusive=False)
 
 
-def _decode_png(encoded):
-    return _scaled(tf.io.decode_png(encoded))
+def _decode_png(encoded, to_unit):
+    return to_unit(_opaque(tf.io.decode_png(encoded)))
 
 
-def _decode_png_16(encoded):
-    return _scaled(tf.io.decode_png(encoded, dtype=tf.uint16))
+def _decode_png_16(encoded, to_unit):
+    return to_unit(_opaque(tf.io.decode_png(encoded, dtype=tf.uint16)))
 
 
-def _decode_palette(encoded):
-    pixels = _scaled(tf.io.decode_image(encoded, channels=3, expand_animations=False))
+def _decode_palette(encoded, to_unit):
+    pixels = to_unit(tf.io.decode_image(encoded, channels=3, expand_animations=False))
     grey = tf.reduce_all((pixels[..., 0] == pixels[..., 1]) & (pixels[..., 1] == pixels[..., 2]))
     return tf.cond(grey, lambda: pixels[..., :1], lambda: pixels)
 
 
-def _decode_bmp(encoded):
-    return _scaled(tf.io.decode_bmp(encoded))
+def _decode_bmp(encoded, to_unit):
+    return to_unit(_opaque(tf.io.decode_bmp(encoded)))
 
 
 _DECODERS = (_nothing, _decode_jpeg, _decode_png, _decode_png_16, _decode_palette, _decode_bmp)

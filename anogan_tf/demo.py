@@ -101,7 +101,7 @@ def _draw(out, detector, images, results, pca):
         f"{data.EMBEDDED_CLASSES[images.test_class[row]]}  A={results['score'][row]:.0f}  p={results['p_value'][row]:.3f}"
         for row in shown
     ]
-    pixels = np.asarray(detector.preparation.resize(images.test[shown]))
+    pixels = np.asarray(detector.preparation.prepare(images.test[shown]))
     heat = detector.heatmap(results["residual"][shown])
     plots.save_figure(plots.contact_sheet(pixels, results["reconstruction"][shown], heat, titles), out / "contact_sheet.png")
     scores = {"anomaly score A": results["score"], "residual R": results["residual_score"]}

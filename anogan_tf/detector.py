@@ -8,15 +8,17 @@ import tensorflow as tf
 
 from anogan_tf import maps, networks
 from anogan_tf.backend import keras
-from anogan_tf.calibration import FALSE_POSITIVE_RATE, Calibration, check_count
+from anogan_tf.calibration import FALSE_POSITIVE_RATE, Calibration, check_count, thinned
 from anogan_tf.folding import for_inference
 from anogan_tf.inversion import Networks, compile_stages, draw_starts, search, whitening_basis
-from anogan_tf.preparation import Preparation, check_pixels, require_valid, to_pixels
+from anogan_tf.preparation import Preparation, to_network, to_pixels
 from anogan_tf.saving import OneFileModel
-from anogan_tf.serving import write_saved_model
+from anogan_tf.serving import ServedModel, write_saved_model
 from anogan_tf.settings import SearchSettings
+from anogan_tf.tiling import Tiling, cut, fill_up, grouped, highest, images_of, lay_out, pool, stitch
 from anogan_tf.warmup import BATCH_SIZES as WARM_UP
 
+IMAGES = ("residual", "reconstruction")  # of `predict`'s outputs those of an image's size
 BATCH_SIZE = 256  # enough that rows that finish early find others waiting
 
 
@@ -37,6 +39,8 @@ class AnoGAN(OneFileModel):
         encoder: `[N, H, W, C]` to `[N, latent_dim]`, as `EncoderTrainer` trains it; with one the mode is "refine" unless
             another is given, without one it is "search".
         preparation: a `Preparation`; by default the one for the networks' image shape.
+        tiling: a `Tiling` where the networks see only tiles of the images that the preparation makes, which may be larger and
+            differ in size. Each image has one score, and maps of its size.
         features: name of the discriminator's layer that the discrimination loss compares.
         jit_compile: whether XLA compiles the steps of a block: "auto" (on a GPU only: on a CPU it is slower), True or False.
         **settings: the fields of `SearchSettings`: mode, weight, steps, restarts, ...
@@ -51,6 +55,7 @@ class AnoGAN(OneFileModel):
         encoder=None,
         preparation=None,
         *,
+        tiling=None,
         features=networks.FEATURES,
         jit_compile="auto",
         name=None,
@@ -64,7 +69,12 @@ class AnoGAN(OneFileModel):
         if encoder is not None:
             networks.check_encoder(encoder, generator)
         self.preparation = preparation or Preparation(self.image_shape)
-        networks.check_prepared(self.preparation, self.image_shape)
+        self.tiling = tiling
+        if tiling is None:
+            networks.check_prepared(self.preparation, self.image_shape)
+        else:
+            tiling.check(min(self.image_shape[:2]))
+            networks.check_tiled(self.preparation, self.image_shape)
         self._features = features
         self.search_jit_compile = jit_compile
         # Keras would hand `predict` as a whole to XLA, which compiles anew for each number of images.
@@ -89,11 +99,11 @@ class AnoGAN(OneFileModel):
         Args:
             gan: a `GAN`.
             encoder: the `encoder` of an `EncoderTrainer` of this GAN, where there is one; it is copied too.
-            **options: as for `AnoGAN`: weight, steps, learning_rate, restarts, features, ...
+            **options: as for `AnoGAN`: preparation (in place of the GAN's), tiling, weight, steps, restarts, features, ...
         """
         parts = {"generator": gan.averaged_generator, "discriminator": gan.discriminator, "encoder": encoder}
         copies = {part: network and networks.copy_network(network) for part, network in parts.items()}
-        return cls(**copies, preparation=gan.preparation.copy(), **{"prior": gan.prior, **options})
+        return cls(**copies, **{"preparation": gan.preparation.copy(), "prior": gan.prior, **options})
 
     @property
     def settings(self):
@@ -127,7 +137,7 @@ class AnoGAN(OneFileModel):
         """An image whose score is above this is anomalous; None before `calibrate`."""
         return None if self.calibration is None else self.calibration.threshold
 
-    def calibrate(self, normals, false_positive_rate=FALSE_POSITIVE_RATE, batch_size=BATCH_SIZE, verbose="auto", callbacks=None):
+    def calibrate(self, normals, false_positive_rate=FALSE_POSITIVE_RATE, batch_size=BATCH_SIZE, advance=lambda count: None):
         """Learn the threshold, p-values and the heatmaps' scale from normal images that were not trained on.
 
         A score s gets p = (1 + #{normals with s or more}) / (n + 1) and is anomalous when p <= false_positive_rate.
@@ -135,19 +145,30 @@ class AnoGAN(OneFileModel):
         Args:
             normals: pixels, as in `predict`; at least 1 / false_positive_rate - 1 images.
             false_positive_rate: share of normal images that may be called anomalous.
-            batch_size, verbose, callbacks: as in `predict`.
+            batch_size: as in `predict`.
+            advance: called with the number of images scored since the last call, for a progress display.
 
         Returns:
             The detector.
         """
-        if not isinstance(normals, tf.data.Dataset):
-            normals = check_pixels(normals, "normals")
+        if hasattr(normals, "__len__") and not isinstance(normals, tf.data.Dataset):
             check_count(len(normals), false_positive_rate)
+        return self.calibrate_prepared(self._prepared_batches(normals, batch_size, "normals"), false_positive_rate, advance)
+
+    def calibrate_prepared(self, batches, false_positive_rate=FALSE_POSITIVE_RATE, advance=lambda count: None):
+        """`calibrate` on images that the preparation has made already, batches as for `predict_prepared`."""
         before, self.calibration = self.calibration, None
+        scores, smoothed = [], []
         try:
-            out = self.predict(normals, batch_size, verbose, callbacks=callbacks)
-            smoothed = np.asarray(maps.smooth(out["residual"]))
-            self.calibration = Calibration.fit(out["score"], smoothed, false_positive_rate, dataclasses.asdict(self.settings))
+            for images, sizes in batches:
+                out = self.predict_prepared(images, sizes)
+                scores.append(out["score"])
+                smoothed += [thinned(one) for one in self._smoothed(out["residual"], sizes)]
+                advance(len(images))
+            if not scores:
+                raise ValueError("There are no images to calibrate on.")
+            settings = dataclasses.asdict(self.settings)
+            self.calibration = Calibration.fit(np.concatenate(scores), smoothed, false_positive_rate, settings)
         finally:
             if self.calibration is None:
                 self.calibration = before
@@ -157,10 +178,10 @@ class AnoGAN(OneFileModel):
         """Score images.
 
         Args:
-            x: pixels: array `[N, h, w]` or `[N, h, w, c]` (uint8, uint16, or float in [0, 1]) or a batched
-                `tf.data.Dataset` of such.
+            x: pixels: array `[N, h, w]` or `[N, h, w, c]` (uint8, uint16, or float in [0, 1]), a batched `tf.data.Dataset` of
+                such, or a list of images `[h, w]` or `[h, w, c]` of any sizes.
             batch_size: images handed to the search at once; it changes no result unless `block` is None.
-            verbose, steps, callbacks: as in `keras.Model.predict`.
+            verbose, steps, callbacks: as in `keras.Model.predict`; not for a list.
 
         Returns:
             A dict of NumPy arrays, a row for each image, all taken at the same z. Higher scores are more anomalous.
@@ -174,30 +195,55 @@ class AnoGAN(OneFileModel):
             - `z` `[N, latent_dim]`, `steps` `[N]`, `converged` `[N]`
             - once calibrated: `p_value` `[N]`, `is_anomaly` `[N]`
 
+            With a `tiling` the scores are means over the image's `top` tiles; `residual` and `reconstruction` are stitched,
+            and lists of `[H, W, C]` where x is a list; `steps` is the most that a tile took; there is no `z`.
+
         Raises:
             ValueError: for pixels that can't be used, or when the settings are not those that were calibrated.
         """
+        if isinstance(x, (list, tuple)) or (self.tiling is not None and not isinstance(x, tf.data.Dataset)):
+            return self._predict_images(x, batch_size)
         if not isinstance(x, tf.data.Dataset):
-            x = tf.data.Dataset.from_tensor_slices(check_pixels(x, "x")).batch(batch_size)
-        # Resized before Keras sees them: after a few sizes it would trace `call` for unknown ones, channels included.
-        x = x.map(lambda *batch: self.preparation.resize(require_valid(batch[0])))
-        return super().predict(x, verbose=verbose, steps=steps, callbacks=callbacks)
+            x = tf.data.Dataset.from_tensor_slices(self.preparation.check(x, "x")).batch(batch_size)
+        # Prepared before Keras sees them: after a few sizes it would trace `call` for unknown ones, channels included.
+        x = x.map(lambda *batch: self._with_sizes(self.preparation(self.preparation.require_valid(batch[0]))))
+        return super().predict(x.map(lambda *batch: (batch,)), verbose=verbose, steps=steps, callbacks=callbacks)
 
     def predict_on_batch(self, x):
         """`predict` for one batch of pixels, without a progress bar."""
-        return super().predict_on_batch(self.preparation.resize(check_pixels(x, "x")))
+        return self.predict_prepared(self.preparation(self.preparation.check(x, "x")))
+
+    def predict_prepared(self, images, sizes=None):
+        """`predict` for one batch of images that the detector's preparation has made already.
+
+        Args:
+            images: `[N, H, W, C]` in [-1, 1].
+            sizes: for a detector with a `tiling`, `[N, 2]`, height and width of each image, where some are filled up at the
+                bottom and on the right to H x W; the maps then hold 0 there.
+        """
+        images, full = self._with_sizes(tf.convert_to_tensor(images))
+        return super().predict_on_batch((images, full if sizes is None else tf.cast(sizes, tf.int32)))
+
+    def predict_step(self, data):
+        """Keras calls this with a batch of what `predict` has made of x."""
+        return self._answer(*keras.utils.unpack_x_y_sample_weight(data)[0])
 
     def call(self, pixels):
         """`predict` for one batch of pixels, as a dict of tensors. NaN and floats outside [0, 1] are not looked for."""
+        return self._answer(*self._with_sizes(self.preparation(pixels)))
+
+    def _answer(self, images, sizes):
         self._check_calibrated_settings()  # once a trace is enough: changed settings are traced anew
-        out = self._score(self._ready_search(), pixels)
+        out = self._score(self._ready_search(), images, sizes)
         if self.calibration is not None:
             out["p_value"] = self.calibration.p_values(out["score"])
             out["is_anomaly"] = self.calibration.is_anomaly(out["score"])
         return out
 
-    def _score(self, search, pixels):
-        images = self.preparation(pixels)
+    def _score(self, search, images, sizes):
+        """Scores and maps of prepared images `[N, H, W, C]`, of which `sizes` `[N, 2]` matter only with a tiling."""
+        if self.tiling is not None:
+            return self._score_tiles(search, images, sizes)
         result = search(images, tf.constant(self._starts))
         return {
             "score": result.loss,
@@ -210,6 +256,61 @@ class AnoGAN(OneFileModel):
             "converged": result.converged,
         }
 
+    def _score_tiles(self, search, images, sizes):
+        layout = lay_out(sizes, tuple(tf.unstack(tf.shape(images)[:3])), self.image_shape[:2], self.tiling.stride)
+        tiles = cut(images, layout)
+        result = search(tiles, tf.constant(self._starts))
+        shares = highest(result.loss, layout, self.tiling.top)
+        return {
+            "score": pool(result.loss, shares, layout),
+            "residual_score": pool(result.residual_loss, shares, layout),
+            "discrimination_score": pool(result.discrimination_loss, shares, layout),
+            "residual": stitch(maps.residual_image(tiles, result.reconstruction), layout),
+            "reconstruction": stitch(to_pixels(result.reconstruction), layout),
+            "steps": tf.math.segment_max(result.steps, layout.owners),
+            "converged": tf.math.segment_min(tf.cast(result.converged, tf.int32), layout.owners) > 0,
+        }
+
+    def _with_sizes(self, images):
+        """`(images, sizes)` of images that are whole."""
+        count, height, width = tf.unstack(tf.shape(images)[:3])
+        return images, tf.tile([[height, width]], (count, 1))
+
+    def _predict_images(self, x, batch_size):
+        """`predict` for images of any sizes, or that are cut into tiles: some at a time."""
+        outs = []
+        for images, sizes in self._prepared_batches(x, batch_size, "x"):
+            out = self.predict_prepared(images, sizes)
+            outs.append({name: images_of(value, sizes) if name in IMAGES else value for name, value in out.items()})
+        joined = {name: np.concatenate([out[name] for out in outs]) for name in outs[0] if name not in IMAGES}
+        lists = {name: [image for out in outs for image in out[name]] for name in IMAGES}
+        same_size = not (isinstance(x, (list, tuple)) and self.preparation.keeps_size)
+        return {**joined, **{name: np.stack(images) if same_size else images for name, images in lists.items()}}
+
+    def _prepared_batches(self, x, batch_size, name):
+        """Yield `(images, sizes)` for `predict_prepared` from pixels as `predict` takes them."""
+        if isinstance(x, tf.data.Dataset):
+            for batch in x:
+                batch = batch[0] if isinstance(batch, tuple) else batch
+                yield self._with_sizes(self.preparation(self.preparation.check(batch, name)))
+            return
+        if not isinstance(x, (list, tuple)):
+            x = self.preparation.check(x, name)
+        if self.tiling is None and not isinstance(x, (list, tuple)):
+            for first in range(0, len(x), batch_size):
+                yield self._with_sizes(self.preparation(x[first : first + batch_size]))
+            return
+        if not len(x):
+            raise ValueError(f"{name} holds no images.")
+        prepared = (to_network(self.preparation.read(image, f"{name}[{row}]")) for row, image in enumerate(x))
+        yield from map(fill_up, grouped(prepared, batch_size))
+
+    def _smoothed(self, residual, sizes):
+        """Smoothed residuals, a list of `[H, W]`."""
+        if self.tiling is None:
+            return list(np.asarray(maps.smooth(residual)))
+        return [np.asarray(maps.smooth(one[np.newaxis]))[0] for one in images_of(residual, sizes)]
+
     def heatmap(self, residual):
         """Smoothed residuals on the scale of normal images.
 
@@ -217,13 +318,15 @@ class AnoGAN(OneFileModel):
         normals reach anywhere. 1: twice as far above.
 
         Args:
-            residual: `[N, H, W, C]`, from `predict`.
+            residual: from `predict`: `[N, H, W, C]`, or a list of `[H, W, C]`.
 
         Returns:
-            `[N, H, W]` in [0, 1].
+            `[N, H, W]` in [0, 1], or a list of `[H, W]`.
         """
         if self.calibration is None:
             raise ValueError("The heatmap's scale comes from held-out normals: call calibrate() first.")
+        if isinstance(residual, (list, tuple)):
+            return [np.asarray(self.calibration.heatmap(one[np.newaxis]))[0] for one in residual]
         return np.asarray(self.calibration.heatmap(residual))
 
     def export(self, base, threshold=None, warm_up=WARM_UP):
@@ -252,7 +355,8 @@ class AnoGAN(OneFileModel):
             raise ValueError(f"threshold={threshold} must be a finite number, of float32.")
         # A server has no XLA, whatever this device has.
         score = functools.partial(self._score, self._build_search(jit_compile=False))
-        return write_saved_model(score, self.preparation, self.calibration, threshold, base, warm_up)
+        model = ServedModel(score, self.preparation, self.calibration, threshold, self.tiling and self.image_shape)
+        return write_saved_model(model, base, warm_up)
 
     def _critic(self):
         """What judges G(z) in the search: the feature extractor, or the logits for the reference loss."""
@@ -314,6 +418,7 @@ class AnoGAN(OneFileModel):
         return {
             "name": self.name,
             **self.parts_config(),
+            "tiling": self.tiling and dataclasses.asdict(self.tiling),
             "features": self._features,
             "jit_compile": self.search_jit_compile,
             "starts": self._starts.tolist(),
@@ -326,6 +431,7 @@ class AnoGAN(OneFileModel):
     def from_config(cls, config):
         config = dict(config)
         starts, basis, calibration = (config.pop(name) for name in ("starts", "basis", "calibration"))
+        config["tiling"] = config["tiling"] and Tiling(**config["tiling"])
         detector = super().from_config(config)
         # As they were when the detector was made: another device may draw with another last bit.
         detector._starts = np.asarray(starts, np.float32).reshape(-1, detector.generator.input_shape[-1])

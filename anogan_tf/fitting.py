@@ -1,9 +1,11 @@
 """Keras `fit` for models that learn from pixels: checked, prepared, shuffled, and resumable to the bit."""
 
+import numpy as np
 import tensorflow as tf
 
 from anogan_tf.backend import keras
-from anogan_tf.preparation import check_pixels, require_valid
+from anogan_tf.data.disk import DiskArray
+from anogan_tf.preparation import augment_images, to_network, to_pixels
 from anogan_tf.saving import OneFileModel
 
 BATCH_SIZE = 16
@@ -34,9 +36,10 @@ class PixelModel(OneFileModel):
         """Train on normal images.
 
         Args:
-            x: pixels as they come: array `[N, h, w]` or `[N, h, w, c]` (uint8, uint16, or float in [0, 1]), or a batched
-                `tf.data.Dataset` of such pixels (labels beside them are ignored). An array is shuffled anew for each
-                pass, and what doesn't fill a batch waits for the next one.
+            x: pixels as they come: array `[N, h, w]` or `[N, h, w, c]` (uint8, uint16, or float in [0, 1]), a list of images
+                of differing sizes, a `data.DiskArray`, or a batched `tf.data.Dataset` (labels beside the pixels are
+                ignored). All but a dataset are shuffled anew for each pass, and what doesn't fill a batch waits for the
+                next one.
             batch_size: images in a step; not for a dataset.
             epochs, verbose, callbacks, initial_epoch, steps_per_epoch: as in `keras.Model.fit`.
 
@@ -48,15 +51,17 @@ class PixelModel(OneFileModel):
         """
         if not self.compiled:
             raise ValueError("Call compile() before fit(); without arguments it sets the defaults.")
-        if not isinstance(x, tf.data.Dataset):
-            pixels = check_pixels(x, "x")
-            batch_size = min(batch_size, len(pixels))
-            steps_per_epoch = steps_per_epoch or len(pixels) // batch_size
-            x = self._shuffled_batches(pixels, batch_size)
-        # Checked and resized here, not in `train_step`: XLA, where it compiles that, can do neither.
-        x = x.map(lambda *batch: self.preparation.resize(require_valid(batch[0]))).prefetch(2)
+        if isinstance(x, tf.data.Dataset):
+            images = x.map(lambda *batch: self.preparation(self.preparation.require_valid(batch[0])))
+        else:
+            count, read = self._row_reader(x)
+            batch_size = min(batch_size, count)
+            steps_per_epoch = steps_per_epoch or count // batch_size
+            images = self._shuffled_rows(count, batch_size).map(read)
+        # Prepared here, not in `train_step`: XLA, where it compiles that, can't resize.
+        images = self._augmented(images).prefetch(2)
         return super().fit(
-            x,
+            images,
             epochs=epochs,
             verbose=verbose,
             callbacks=callbacks,
@@ -65,23 +70,48 @@ class PixelModel(OneFileModel):
             steps_per_epoch=steps_per_epoch,
         )
 
-    def _shuffled_batches(self, pixels, batch_size):
-        """Endless batches from where the step count stands; each pass over the pixels has its order from (seed, pass)."""
-        pixels = tf.constant(pixels)
-        order = tf.range(len(pixels))
+    def _shuffled_rows(self, count, batch_size):
+        """Endless batches of row numbers from where the step count stands; each pass has its order from (seed, pass)."""
+        order = tf.range(count)
 
         def one_pass(number):
             seed = tf.stack([tf.cast(self.seed, tf.int64), number])
             shuffled = tf.random.experimental.stateless_shuffle(order, seed, alg="philox")
             return tf.data.Dataset.from_tensor_slices(shuffled).batch(batch_size, drop_remainder=True)
 
-        passes, done = divmod(int(self.optimizer.iterations.numpy()), len(pixels) // batch_size)
-        rows = tf.data.Dataset.range(passes, tf.int64.max).flat_map(one_pass).skip(done)
-        return rows.map(lambda rows: tf.gather(pixels, rows))
+        passes, done = divmod(int(self.optimizer.iterations.numpy()), count // batch_size)
+        return tf.data.Dataset.range(passes, tf.int64.max).flat_map(one_pass).skip(done)
+
+    def _row_reader(self, x):
+        """`(number of images, function from row numbers to prepared images)`."""
+        if isinstance(x, DiskArray):
+            shape = (None, *x.shape[1:])
+
+            def read(rows):
+                return self.preparation(tf.ensure_shape(tf.numpy_function(x.take, [rows], tf.float32), shape))
+
+            return len(x), read
+        if isinstance(x, (list, tuple)):  # of any sizes
+            images = tf.constant(np.stack([self.preparation.read(image, f"x[{row}]") for row, image in enumerate(x)]))
+            return len(x), lambda rows: to_network(tf.gather(images, rows))
+        pixels = tf.constant(self.preparation.check(x, "x"))
+        return len(pixels), lambda rows: self.preparation(tf.gather(pixels, rows))
+
+    def _augmented(self, images):
+        """The same dataset, with the images changed at random as the preparation says; never when they are scored."""
+        names = self.preparation.augment
+        if not names:
+            return images
+        step = self.optimizer.iterations.numpy()  # drawn from (seed, step): a resumed run is the same run
+
+        def change(step, images):
+            return to_network(augment_images(to_pixels(images), names, (self.seed, step)))
+
+        return images.enumerate(start=step).map(change)
 
     def train_step(self, data):
-        """One step on one batch of pixels."""
-        images = self.preparation(keras.utils.unpack_x_y_sample_weight(data)[0])
+        """One step on one batch of images that `fit` has prepared."""
+        images = keras.utils.unpack_x_y_sample_weight(data)[0]
         # Nothing may move before the images are there: at the end of a dataset of unknown length Keras runs one step
         # more than it has batches, and of that step only what needs no images would take place.
         with tf.control_dependencies([images]):

@@ -188,6 +188,13 @@ def check_prepared(preparation, image_shape):
         raise ValueError(f"The preparation makes images of shape {preparation.image_shape}, the networks take {image_shape}.")
 
 
+def check_tiled(preparation, image_shape):
+    """Raise a ValueError unless the preparation makes images that tiles of the networks' shape can be cut from."""
+    *_, given = preparation.image_shape
+    if given != image_shape[-1]:
+        raise ValueError(f"The preparation makes images of {given} channels, the networks take {image_shape[-1]}.")
+
+
 def _convolutions(image_shape, plan, initial):
     """Strided convolutions from the image to the layer named "features". Returns (input, output)."""
     height, width, channels = check_image_shape(image_shape)

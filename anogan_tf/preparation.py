@@ -1,4 +1,6 @@
-"""From pixels of any size to network input, the same TensorFlow ops in `fit`, `predict` and an exported graph."""
+"""From pixels of any size and range to network input, the same TensorFlow ops in `fit`, `predict` and an exported graph."""
+
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -6,47 +8,134 @@ import tensorflow as tf
 from anogan_tf.backend import keras
 
 SMALLEST_SIDE = 4
+FITS = ("stretch", "pad", "crop")
+CONTRAST = 3.0  # deviations from the mean that a normalised image shows; what lies further out is cut
+FLATTEST = 1.0 / 255.0  # an image that varies less than a grey level of 8 bits isn't stretched further
 # The dtype says the range: the largest value of each dtype that pixels may have.
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float16": 1.0, "float32": 1.0, "float64": 1.0}
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
 class Preparation(keras.layers.Layer):
-    """Pixels `[N, h, w, c]` (or `[N, h, w]`) to float32 `[N, H, W, C]` in [-1, 1].
+    """Pixels `[N, h, w, c]` (or `[N, h, w]`) of any size to float32 `[N, H, W, C]` in [-1, 1].
 
-    Pixels are uint8 (0-255), uint16 (0-65535) or float ([0, 1]). Other sizes are resized (bilinear, antialiased);
-    colour becomes grey by luma, grey becomes colour by repetition.
+    Pixels are uint8 (0-255), uint16 (0-65535) or float ([0, 1]), or lie in a range of their own, see `value_range`. Colour
+    becomes grey by luma, grey becomes colour by repetition; then the size changes; then, if wanted, each image's contrast.
 
     Args:
-        image_shape: `(H, W, C)` of the network.
+        image_shape: `(H, W, C)` of what comes out; `(None, None, C)` leaves each image its own size, times `scale`, for a
+            detector that cuts it into tiles.
+        fit: how another aspect ratio becomes H:W: "stretch" changes it, "pad" keeps it and repeats the edge beside the
+            image, "crop" keeps it and cuts the middle out. Resizing is bilinear, antialiased.
+        scale: of images that keep their own size: 0.5 halves their sides.
+        value_range: `(low, high)`, the values of uint16 and float pixels that become 0 and 1; what lies beyond is cut. None
+            takes the whole range of the dtype. uint8 always means 0-255.
+        normalise: whether each image gets mean 0 and deviation 1: `CONTRAST` deviations above the mean are 1, below it -1.
+        augment: any of `AUGMENTATIONS`, which change images at random in training, never when they are scored:
+            "mirror" (left and right), "flip" (up and down), "rotate" (by quarter turns), "shift" (up to 1/16 of a side, the
+            edge repeated), "brightness" (up to 0.1 of the range).
     """
 
-    def __init__(self, image_shape, **kwargs):
+    def __init__(self, image_shape, *, fit="stretch", scale=1.0, value_range=None, normalise=False, augment=(), **kwargs):
         # Keras would round float pixels to the compute dtype before `call` sees them.
         super().__init__(autocast=False, trainable=False, dtype="float32", **kwargs)
-        self.image_shape = tuple(int(side) for side in image_shape)
+        self.image_shape = tuple(side and int(side) for side in image_shape)
+        self.fit = fit
+        self.scale = float(scale)
+        self.value_range = None if value_range is None else tuple(float(value) for value in value_range)
+        self.normalise = bool(normalise)
+        self.augment = tuple(augment)
+        _check_settings(self)
         self.built = True
+
+    @property
+    def keeps_size(self):
+        """Whether images keep their own size, times `scale`."""
+        return None in self.image_shape[:2]
 
     def call(self, pixels):
         """Network input in [-1, 1], float32 `[N, H, W, C]`."""
-        return self.resize(pixels) * 2.0 - 1.0
+        return to_network(self.prepare(pixels))
 
-    def resize(self, pixels):
-        """Pixels at the network's size and channels: float32 `[N, H, W, C]` in [0, 1]. Idempotent."""
+    def prepare(self, pixels):
+        """What `call` gives, as pixels in [0, 1]."""
         pixels = tf.convert_to_tensor(pixels)
         if pixels.shape.rank == 3:
             pixels = pixels[..., tf.newaxis]
         _check_kind(pixels.dtype.name, pixels.shape)
-        pixels = self._convert_channels(to_unit_range(pixels))
-        height, width, _ = self.image_shape
-        if tuple(pixels.shape[1:3]) != (height, width):
-            # Antialiased resizing can overshoot [0, 1] by a rounding.
-            pixels = tf.clip_by_value(tf.image.resize(pixels, (height, width), antialias=True), 0.0, 1.0)
-        return tf.ensure_shape(pixels, (None, *self.image_shape))
+        return self.arrange(self.to_unit(pixels))
 
-    def read(self, pixels):
-        """One image `[h, w]` or `[h, w, c]` of any size to NumPy float32 `[H, W, C]` in [0, 1]; ValueError if unusable."""
-        return np.asarray(self.resize(check_pixels(np.asarray(pixels)[np.newaxis], "image")))[0]
+    def to_unit(self, pixels):
+        """The first half of `prepare`: values as they are stored to float32 in [0, 1]."""
+        if self.value_range is None or pixels.dtype == tf.uint8:
+            return to_unit_range(pixels)
+        low, high = self.value_range
+        return tf.clip_by_value((tf.cast(pixels, tf.float32) - low) * (1.0 / (high - low)), 0.0, 1.0)
+
+    def arrange(self, pixels):
+        """The second half of `prepare`: channels, size and contrast of float32 `[N, h, w, c]` in [0, 1]."""
+        pixels = self._convert_channels(pixels)
+        if self.keeps_size:
+            pixels = self._rescale(pixels)
+        elif tuple(pixels.shape[1:3]) != self.image_shape[:2]:
+            pixels = {"stretch": _resize, "pad": _pad, "crop": _crop}[self.fit](pixels, *self.image_shape[:2])
+        pixels = tf.ensure_shape(pixels, (None, *self.image_shape))
+        return _normalise(pixels) if self.normalise else pixels
+
+    def read(self, pixels, name="image"):
+        """One image `[h, w]` or `[h, w, c]` prepared: NumPy float32 `[H, W, C]` in [0, 1]; ValueError if unusable."""
+        return np.asarray(self.prepare(self.check(np.asarray(pixels)[np.newaxis], name)))[0]
+
+    def check(self, pixels, name="pixels"):
+        """`check_pixels`, with the values that this preparation takes."""
+        return check_pixels(pixels, name, bounded=self.value_range is None)
+
+    def valid_rows(self, pixels):
+        """Which images hold only finite values, and within [0, 1] unless there is a `value_range`: bool `[N]`."""
+        pixels = tf.convert_to_tensor(pixels)
+        axes = tf.range(1, tf.rank(pixels))
+        if not pixels.dtype.is_floating:
+            return tf.ones(tf.shape(pixels)[:1], tf.bool)
+        if self.value_range is not None:
+            return tf.reduce_all(tf.math.is_finite(pixels), axis=axes)
+        return tf.reduce_all((pixels >= 0.0) & (pixels <= 1.0), axis=axes)  # false for NaN
+
+    def require_valid(self, pixels):
+        """The same pixels, or an InvalidArgumentError when the graph runs where `valid_rows` finds an image wanting."""
+        assertion = tf.debugging.Assert(
+            tf.reduce_all(self.valid_rows(pixels)),
+            ["Pixels hold NaN or floats outside [0, 1]; divide by the largest possible value, or pass uint8."],
+        )
+        with tf.control_dependencies([assertion]):
+            return tf.identity(pixels)
+
+    def restore(self, maps, shape):
+        """Maps of prepared images as maps of the images themselves.
+
+        Args:
+            maps: `[N, H, W]` float32.
+            shape: `(h, w)` of the images that were prepared.
+
+        Returns:
+            `[N, h, w]`, resized; without what "pad" added, and 0 where "crop" cut.
+        """
+        height, width = shape
+        maps, size = tf.convert_to_tensor(maps)[..., tf.newaxis], self.image_shape[:2]
+        if self.keeps_size or self.fit == "stretch":
+            return tf.image.resize(maps, shape)[..., 0]
+        if self.fit == "pad":
+            (top, left), (inner_height, inner_width) = _padded(height, width, *size)
+            inner = maps[:, top : top + inner_height, left : left + inner_width]
+            return tf.image.resize(inner, shape)[..., 0]
+        (top, left), inner = _cropped(height, width, *size)
+        maps = tf.image.resize(maps, inner)[..., 0]
+        return tf.pad(maps, [(0, 0), (top, height - top - inner[0]), (left, width - left - inner[1])])
+
+    def _rescale(self, pixels):
+        if self.scale == 1.0:
+            return pixels
+        sides = tf.cast(tf.round(tf.cast(tf.shape(pixels)[1:3], tf.float32) * self.scale), tf.int32)
+        return _resize(pixels, *tf.unstack(tf.maximum(sides, SMALLEST_SIDE)))
 
     def _convert_channels(self, pixels):
         given, wanted = pixels.shape[-1], self.image_shape[-1]
@@ -79,12 +168,143 @@ class Preparation(keras.layers.Layer):
         return (input_shape[0], *self.image_shape)
 
     def get_config(self):
-        return {**super().get_config(), "image_shape": list(self.image_shape)}
+        settings = {name: getattr(self, name) for name in ("fit", "scale", "normalise")}
+        sequences = {name: getattr(self, name) for name in ("image_shape", "value_range", "augment")}
+        return {**super().get_config(), **settings, **{name: value and list(value) for name, value in sequences.items()}}
 
     @classmethod
     def from_config(cls, config):
         # Fixed by the constructor, and written by the base class nevertheless.
         return cls(**{key: value for key, value in config.items() if key not in ("dtype", "trainable", "autocast")})
+
+
+def _check_settings(preparation):
+    shape, value_range = preparation.image_shape, preparation.value_range
+    if len(shape) != 3 or (shape[0] is None) != (shape[1] is None) or shape[2] not in (1, 3):
+        raise ValueError(f"image_shape={shape} must be (H, W, C), or (None, None, C) for images of their own size; C is 1 or 3.")
+    if preparation.fit not in FITS:
+        raise ValueError(f"fit={preparation.fit!r} is not one of {list(FITS)}.")
+    if not 0.0 < preparation.scale <= 1.0:
+        raise ValueError(f"scale={preparation.scale} must lie above 0, and be 1 at most.")
+    if preparation.scale != 1.0 and not preparation.keeps_size:
+        raise ValueError(f"scale={preparation.scale} is for images of their own size; here image_shape={shape} says the size.")
+    if value_range is not None and not (
+        np.isfinite(value_range).all() and len(value_range) == 2 and value_range[0] < value_range[1]
+    ):
+        raise ValueError(f"value_range={value_range} must be two numbers, the lower first.")
+    if unknown := set(preparation.augment) - set(AUGMENTATIONS):
+        raise ValueError(f"augment: {', '.join(map(repr, sorted(unknown)))} not among {list(AUGMENTATIONS)}.")
+
+
+def _resize(pixels, height, width):
+    # Antialiased resizing can overshoot [0, 1] by a rounding.
+    return tf.clip_by_value(tf.image.resize(pixels, (height, width), antialias=True), 0.0, 1.0)
+
+
+def _pad(pixels, height, width):
+    """Resize so that all of it fits, and repeat the edge on both sides."""
+    (top, left), inner = _padded(*_sides(pixels), height, width)
+    pixels = _resize(pixels, *inner)
+    for axis, (side, before, size) in enumerate(zip((height, width), (top, left), inner), start=1):
+        pixels = tf.gather(pixels, tf.clip_by_value(tf.range(side) - before, 0, size - 1), axis=axis)
+    return pixels
+
+
+def _crop(pixels, height, width):
+    """Cut out the largest part of the middle that has the aspect ratio, and resize it."""
+    (top, left), inner = _cropped(*_sides(pixels), height, width)
+    return _resize(pixels[:, top : top + inner[0], left : left + inner[1]], height, width)
+
+
+def _sides(pixels):
+    return (pixels.shape[axis] or tf.shape(pixels)[axis] for axis in (1, 2))
+
+
+def _padded(h, w, height, width):
+    """Where "pad" puts an image of h x w: its first row and column, its height and width. Integers, so that graphs agree."""
+    inner_height = _at_most(height, (2 * h * width + w) // (2 * w))
+    inner_width = _at_most(width, (2 * w * height + h) // (2 * h))
+    return ((height - inner_height) // 2, (width - inner_width) // 2), (inner_height, inner_width)
+
+
+def _cropped(h, w, height, width):
+    """Which part of an image of h x w "crop" keeps: its first row and column, its height and width."""
+    inner_height = _at_most(h, (2 * w * height + width) // (2 * width))
+    inner_width = _at_most(w, (2 * h * width + height) // (2 * height))
+    return ((h - inner_height) // 2, (w - inner_width) // 2), (inner_height, inner_width)
+
+
+def _at_most(most, value):
+    if tf.is_tensor(most) or tf.is_tensor(value):
+        return tf.minimum(most, tf.maximum(value, 1))
+    return min(most, max(value, 1))
+
+
+def _normalise(pixels):
+    """Mean 0 and deviation 1 for each image, and that on the scale of pixels: the mean is at 1/2."""
+    centred = pixels - tf.reduce_mean(pixels, axis=(1, 2, 3), keepdims=True)
+    deviation = tf.sqrt(tf.reduce_mean(tf.square(centred), axis=(1, 2, 3), keepdims=True))
+    return tf.clip_by_value(centred / (2.0 * CONTRAST * tf.maximum(deviation, FLATTEST)) + 0.5, 0.0, 1.0)
+
+
+def augment_images(images, names, seed):
+    """Change images at random, each differently.
+
+    Args:
+        images: `[N, H, W, C]` in [0, 1].
+        names: any of `AUGMENTATIONS`, see `Preparation`.
+        seed: two integers; the same seed changes the same images in the same way.
+
+    Returns:
+        `[N, H, W, C]` in [0, 1].
+    """
+    for name in names:
+        draw = functools.partial(
+            _draw, tf.shape(images)[0], tf.stack([seed[0], seed[1] * len(AUGMENTATIONS) + AUGMENTATIONS.index(name)])
+        )
+        images = _AUGMENT[name](images, draw)
+    return images
+
+
+def _draw(count, seed, low=0.0, high=1.0, each=1):
+    """A column of numbers for each image, `[N, 1]`; with `each` several."""
+    return tf.random.stateless_uniform((count, each), seed, low, high, alg="philox")
+
+
+def _where(rows, images, otherwise):
+    return tf.where(tf.reshape(rows, (-1, 1, 1, 1)), images, otherwise)
+
+
+def _mirror(images, draw):
+    return _where(draw() < 0.5, images[:, :, ::-1], images)
+
+
+def _flip(images, draw):
+    return _where(draw() < 0.5, images[:, ::-1], images)
+
+
+def _rotate(images, draw):
+    turns = tf.cast(draw(0.0, 4.0), tf.int32)
+    for turn in (1, 2, 3):
+        images = _where(turns == turn, tf.image.rot90(images, turn), images)
+    return images
+
+
+def _shift(images, draw):
+    for axis, moved in zip((1, 2), tf.unstack(draw(-1.0, 1.0, each=2), axis=1)):
+        side = images.shape[axis]
+        moved = tf.cast(tf.round(moved * (side / 16.0)), tf.int32)
+        places = tf.clip_by_value(tf.range(side) + moved[:, tf.newaxis], 0, side - 1)
+        images = tf.gather(images, places, axis=axis, batch_dims=1)
+    return images
+
+
+def _brighten(images, draw):
+    return tf.clip_by_value(images + draw(-0.1, 0.1)[:, tf.newaxis, tf.newaxis], 0.0, 1.0)
+
+
+_AUGMENT = {"mirror": _mirror, "flip": _flip, "rotate": _rotate, "shift": _shift, "brightness": _brighten}
+AUGMENTATIONS = tuple(_AUGMENT)
 
 
 def to_unit_range(pixels):
@@ -93,36 +313,23 @@ def to_unit_range(pixels):
     return tf.cast(pixels, tf.float32) * (1.0 / _FULL_SCALE[pixels.dtype.name])
 
 
+def to_network(pixels):
+    """Pixels in [0, 1] to network units [-1, 1]."""
+    return pixels * 2.0 - 1.0
+
+
 def to_pixels(images):
     """Network units [-1, 1] back to pixels in [0, 1]."""
     return (images + 1.0) / 2.0
 
 
-def valid_rows(pixels):
-    """Which images hold only finite values within their dtype's range: bool `[N]`. TensorFlow ops only."""
-    pixels = tf.convert_to_tensor(pixels)
-    axes = tf.range(1, tf.rank(pixels))
-    if not pixels.dtype.is_floating:
-        return tf.ones(tf.shape(pixels)[:1], tf.bool)
-    return tf.reduce_all((pixels >= 0.0) & (pixels <= 1.0), axis=axes)  # false for NaN
-
-
-def require_valid(pixels):
-    """The same pixels, or an InvalidArgumentError when the graph runs where `valid_rows` finds an image wanting."""
-    assertion = tf.debugging.Assert(
-        tf.reduce_all(valid_rows(pixels)),
-        ["Pixels hold NaN or floats outside [0, 1]; divide by the largest possible value, or pass uint8."],
-    )
-    with tf.control_dependencies([assertion]):
-        return tf.identity(pixels)
-
-
-def check_pixels(pixels, name="pixels"):
+def check_pixels(pixels, name="pixels", bounded=True):
     """Check an array of images on its way in.
 
     Args:
         pixels: array `[N, h, w]` or `[N, h, w, c]`; uint8, uint16 or float in [0, 1].
         name: what to call it in an error.
+        bounded: whether floats must lie in [0, 1], or only be finite.
 
     Returns:
         A NumPy array `[N, h, w, c]`.
@@ -148,15 +355,17 @@ def check_pixels(pixels, name="pixels"):
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     if pixels.dtype.kind == "f":
-        _check_floats(pixels, name)
+        _check_floats(pixels, name, bounded)
     return pixels
 
 
-def _check_floats(pixels, name):
+def _check_floats(pixels, name, bounded):
     low, high = float(pixels.min()), float(pixels.max())
-    if np.isnan(low):
-        row = int(np.flatnonzero(np.isnan(pixels).any(axis=(1, 2, 3)))[0])
-        raise ValueError(f"{name}: image {row} holds NaN; remove it or fill its gaps first.")
+    if np.isnan(low) or (not bounded and not np.isfinite([low, high]).all()):
+        row = int(np.flatnonzero(~np.isfinite(pixels).all(axis=(1, 2, 3)))[0])
+        raise ValueError(f"{name}: image {row} holds NaN or infinity; remove it or fill its gaps first.")
+    if not bounded:
+        return
     if low < 0.0 or high > 1.0:
         raise ValueError(
             f"{name}: float pixels must lie in [0, 1], these span [{low:g}, {high:g}]. Divide by the largest possible value "

@@ -1,18 +1,19 @@
 """A detector as a SavedModel that TensorFlow Serving runs: its signatures, its versions, what it says of bad input."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from anogan_tf import warmup
 from anogan_tf.backend import keras
 from anogan_tf.decoding import decode_rows
-from anogan_tf.preparation import valid_rows
 from anogan_tf.saving import write_version
 
 INVALID_SCORE = 1e30  # of a row that is no image: the most anomalous there is, and a number that JSON can carry
 SCORES = ("score", "residual_score", "discrimination_score", "p_value", "is_anomaly", "threshold", "steps", "valid")
-MAPS = ("residual", "heatmap", "reconstruction", "z")
+MAPS = ("residual", "heatmap", "reconstruction", "size", "z")
 IMAGES = tf.TensorSpec((None, None, None, None), tf.float32, name="images")
 IMAGE_BYTES = tf.TensorSpec((None,), tf.string, name="image_bytes")  # a name in _bytes: the REST API's mark of base64
 # Signature: its input, its outputs.
@@ -24,27 +25,43 @@ SIGNATURES = {
 }
 
 
-def write_saved_model(score, preparation, calibration, threshold, base, warm_up=warmup.BATCH_SIZES):
+class ServedModel(NamedTuple):
+    """What a SavedModel is made of.
+
+    Attributes:
+        score: TensorFlow operations from images `[N, H, W, C]` in [-1, 1] and their sizes `[N, 2]` to a dict of tensors, as
+            `AnoGAN.call` gives them without a calibration.
+        preparation: the `Preparation` from pixels of any size to those images.
+        calibration: a `Calibration`, or None for signatures without `p_value` and `heatmap`.
+        threshold: scores above it are anomalous.
+        tile: `(H, W, C)` of the networks where they see tiles of the images, or None.
+    """
+
+    score: Callable
+    preparation: keras.layers.Layer
+    calibration: Any
+    threshold: float
+    tile: tuple | None
+
+
+def write_saved_model(model, base, warm_up=warmup.BATCH_SIZES):
     """Write a SavedModel with all `SIGNATURES` as the next version below a folder.
 
     Args:
-        score: TensorFlow operations from pixels `[N, H, W, C]` in [0, 1] to a dict of tensors, as `AnoGAN.call` gives them
-            without a calibration.
-        preparation: the `Preparation` from pixels of any size to those.
-        calibration: a `Calibration`, or None for signatures without `p_value` and `heatmap`.
-        threshold: scores above it are anomalous.
+        model: a `ServedModel`.
         base: the folder of versions, which TensorFlow Serving calls the base path.
         warm_up: numbers of images in the warm-up requests of each signature; without any no warm-up file is written.
 
     Returns:
         The version's folder.
     """
-    pixels = tf.TensorSpec((None, *preparation.image_shape), tf.float32)
-    score = tf.function(score, input_signature=[pixels], autograph=False)  # traced once, for all signatures
+    taken = [tf.TensorSpec((None, *model.preparation.image_shape), tf.float32), tf.TensorSpec((None, 2), tf.int32)]
+    # The search is traced once, for all signatures.
+    model = model._replace(score=tf.function(model.score, input_signature=taken, autograph=False))
 
     def endpoint(read, outputs):
         def answer(rows):
-            out = _answer(score, calibration, threshold, *read(rows, preparation))
+            out = _answer(model, *read(rows, model.preparation))
             return {name: out[name] for name in outputs if name in out}
 
         return answer
@@ -56,29 +73,47 @@ def write_saved_model(score, preparation, calibration, threshold, base, warm_up=
     def write(folder):
         archive.write_out(str(folder), verbose=False)
         if warm_up:
-            warmup.write_requests(folder, _warm_up_requests(preparation.image_shape, warm_up), Path(base).resolve().name)
+            shape = model.tile or model.preparation.image_shape
+            warmup.write_requests(folder, _warm_up_requests(shape, warm_up), Path(base).resolve().name)
 
     return write_version(base, write)
 
 
 def _check_images(images, preparation):
-    """`(pixels, valid)`, as `decode_rows` gives them."""
-    valid = valid_rows(images)
-    return preparation.resize(_by_row(valid, images, 0.0)), valid
+    """`(images, sizes, valid)`, as `decode_rows` gives them."""
+    valid = preparation.valid_rows(images)
+    images = preparation(_by_row(valid, images, 0.0))
+    count, height, width = tf.unstack(tf.shape(images)[:3])
+    return images, tf.tile([[height, width]], (count, 1)), valid
 
 
-def _answer(score, calibration, threshold, pixels, valid):
+def _answer(model, images, sizes, valid):
     """What the signatures answer. Of a row that isn't valid: that it is anomalous, and 0 for whatever can't be known."""
-    out = dict(score(pixels))
+    out, calibration = dict(model.score(images, sizes)), model.calibration
     if calibration is not None:
-        out["heatmap"] = calibration.heatmap(out["residual"])
+        out["heatmap"] = _heatmap(calibration, out["residual"], model.tile and sizes)
+    if model.tile:
+        out["size"] = sizes
     out = {name: _by_row(valid, value, INVALID_SCORE if name.endswith("score") else 0) for name, value in out.items()}
     if calibration is not None:
         out["p_value"] = calibration.p_values(out["score"])
-    out["is_anomaly"] = (out["score"] > threshold) | ~valid
-    out["threshold"] = tf.fill(tf.shape(out["score"]), threshold)
+    out["is_anomaly"] = (out["score"] > model.threshold) | ~valid
+    out["threshold"] = tf.fill(tf.shape(out["score"]), model.threshold)
     out["valid"] = valid
     return out
+
+
+def _heatmap(calibration, residual, sizes):
+    """Heatmaps `[N, H, W]`; where images are filled up to H x W, each of its `sizes` alone, and 0 beyond."""
+    if sizes is None:
+        return calibration.heatmap(residual)
+
+    def one(row):
+        residual, (height, width) = row[0], tf.unstack(row[1])
+        heat = calibration.heatmap(residual[tf.newaxis, :height, :width])[0]
+        return tf.pad(heat, [(0, tf.shape(residual)[0] - height), (0, tf.shape(residual)[1] - width)])
+
+    return tf.map_fn(one, (residual, sizes), fn_output_signature=tf.TensorSpec((None, None), tf.float32))
 
 
 def _by_row(valid, value, otherwise):

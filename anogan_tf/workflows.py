@@ -9,23 +9,28 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from anogan_tf import data, maps, plots
+from anogan_tf import data, plots
 from anogan_tf.backend import keras
 from anogan_tf.calibration import FALSE_POSITIVE_RATE, check_count
 from anogan_tf.callbacks import Advance, SampleGrid
+from anogan_tf.data import sources
+from anogan_tf.data.layouts import name_labels
 from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
 from anogan_tf.detector import AnoGAN
 from anogan_tf.encoder import EncoderTrainer
 from anogan_tf.fitting import BATCH_SIZE
 from anogan_tf.gan import GAN
+from anogan_tf.maps import overlay, smooth
 from anogan_tf.networks import check_image_shape
-from anogan_tf.preparation import Preparation
+from anogan_tf.preparation import Preparation, to_pixels
 from anogan_tf.saving import replacing, replacing_folder
+from anogan_tf.tiling import fill_up, grouped, images_of, random_tiles
 
 EPOCHS = 50
 ENCODER_SHARE = 0.6  # passes of the encoder's training for each of the GAN's
 ENCODER_BATCH, ENCODER_RATE = 32, 1e-3  # the learning rate falls to 0 along half a cosine
-HELD_OUT_SHARE, LEAST_HELD_OUT, LEAST_TRAINED = 0.1, 50, 50
+HELD_OUT_SHARE, LEAST_HELD_OUT, MOST_HELD_OUT, LEAST_TRAINED = 0.1, 50, 1000, 50
+TILES, TILE_EPOCHS = 10_000, 20  # cut at random places to train on, in all, and passes over them
 FILES_AT_ONCE = 64  # rows are written and the progress bar moves so often; fewer would leave rows of a block without work
 SHOWN = 12  # images on the contact sheet
 DISPLAY_SIDE = 512  # pixels; overlays are no larger
@@ -34,8 +39,8 @@ SCORE_COLUMNS = ("score", "residual_score", "discrimination_score", "p_value", "
 
 @contextlib.contextmanager
 def silent(description, total):
-    """A progress display that shows nothing: gives `advance()`, to be called `total` times."""
-    yield lambda: None
+    """A progress display that shows nothing: gives `advance(count=1)`, to be called until it has counted to `total`."""
+    yield lambda count=1: None
 
 
 class Split(NamedTuple):
@@ -45,16 +50,28 @@ class Split(NamedTuple):
     held_out: np.ndarray
 
 
-def split_normals(count, seed=0):
-    """Hold out 10% of the normals, at least 50, for the threshold; which ones depends on the seed alone."""
-    held_out = max(LEAST_HELD_OUT, int(count * HELD_OUT_SHARE))
-    if count - held_out < LEAST_TRAINED:
+def split_normals(count, seed=0, groups=None):
+    """Hold out 10% of the normals, at least 50 and at most 1,000, for the threshold; which ones depends on the seed alone.
+
+    Args:
+        count: how many normals there are.
+        seed: an integer.
+        groups: `[count]`, what is not to be torn apart; by default each is its own. Whole groups are held out, until
+            there are enough.
+    """
+    held_out = min(max(LEAST_HELD_OUT, int(count * HELD_OUT_SHARE)), MOST_HELD_OUT)
+    members = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(members)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    groups_held_out = order[: 1 + np.searchsorted(np.cumsum(sizes[order]), held_out)]
+    out = np.isin(members, groups_held_out)
+    if (~out).sum() < LEAST_TRAINED:
         raise ValueError(
             f"{count} normal images are too few: at least {LEAST_HELD_OUT} are held out for the threshold and at least "
-            f"{LEAST_TRAINED} are trained on, so {LEAST_HELD_OUT + LEAST_TRAINED} are needed."
+            f"{LEAST_TRAINED} are trained on, so {LEAST_HELD_OUT + LEAST_TRAINED} are needed"
+            + ("." if groups is None else ", and more where a few groups hold most of them.")
         )
-    order = np.random.default_rng(seed).permutation(count)
-    return Split(np.sort(order[held_out:]), np.sort(order[:held_out]))
+    return Split(np.flatnonzero(~out), np.flatnonzero(out))
 
 
 def train_gan(
@@ -140,41 +157,131 @@ def train_networks(pixels, state, image_shape, *, encoder=True, epochs=EPOCHS, s
 def calibrate_detector(gan, encoder, held_out, *, false_positive_rate=FALSE_POSITIVE_RATE, progress=silent, **options):
     """A detector of the networks, calibrated on held-out pixels. `**options` as for `AnoGAN.from_gan`."""
     detector = AnoGAN.from_gan(gan, encoder, **options)
-    with progress("Calibrating", -(-len(held_out) // SCORING_BATCH)) as advance:
-        detector.calibrate(held_out, false_positive_rate, callbacks=[Advance(advance)], verbose=0)
+    with progress("Calibrating", len(held_out)) as advance:
+        detector.calibrate(held_out, false_positive_rate, advance=advance)
     return detector
 
 
-def train_files(
-    paths, model, image_shape, *, seed=0, false_positive_rate=FALSE_POSITIVE_RATE, training, searching, progress=silent
-):
-    """Train and calibrate a detector on files of normal images; write `MODEL.keras`, and its training state to `MODEL.train/`.
+def normal_rows(source, split="train"):
+    """Rows of a source to train on (or of "val", to calibrate on): all that is not known to be anomalous or for another use."""
+    unknown = {entry.label for entry in source.entries if entry.label and entry.normal is None}
+    if unknown:
+        raise ValueError(f"The images have labels; name the one that is normal (--normal-class): {name_labels(unknown)}.")
+    splits = ("", split) if split == "train" else (split,)
+    return [row for row, entry in enumerate(source.entries) if entry.normal is not False and entry.split in splits]
+
+
+def rows_to_score(source, split="test"):
+    """Rows of a source on one side of its split; all where it has none, or for "all"."""
+    if split == "all" or not any(entry.split for entry in source.entries):
+        return list(range(len(source.entries)))
+    return [row for row, entry in enumerate(source.entries) if entry.split == split]
+
+
+def settle_preparation(source, size, *, channels=None, value_range=None, **settings):
+    """The `Preparation` for the normal images of a source.
 
     Args:
-        paths: as for `iterate_pictures`.
+        size: `(H, W)`, or `(None, None)` for images of their own size.
+        channels: 1, 3 or None for what the images are.
+        value_range: as for `Preparation`, or None to take it from the images where they have more than 8 bits.
+        **settings: fit, scale, normalise, augment.
+    """
+    rows = normal_rows(source)
+    channels = channels or sources.count_channels(source, rows)
+    value_range = value_range or sources.value_range(source, rows)
+    return Preparation((*size, channels), value_range=value_range, **settings)
+
+
+def train_files(
+    source,
+    model,
+    preparation,
+    *,
+    tile=None,
+    tiling=None,
+    tiles=TILES,
+    seed=0,
+    false_positive_rate=FALSE_POSITIVE_RATE,
+    training,
+    searching,
+    strict=False,
+    progress=silent,
+):
+    """Train and calibrate a detector on normal images; write `MODEL.keras`, and its training state to `MODEL.train/`.
+
+    Args:
+        source: a `FileSource` or `TfdsSource`. Its normal images of "train" are trained on; the threshold comes from those of
+            "val", or where there are none, from some that are held out.
         model: the `.keras` file to write.
-        image_shape: `(H, W, C)` of the networks.
+        preparation: the `Preparation` of whole images, see `settle_preparation`.
+        tile, tiling: `(H, W)` of the networks and the `Tiling`, where they are to see tiles of the images.
+        tiles: to train on, in all, cut at random places.
         seed: of the split, the weights, the latent vectors and the search.
         false_positive_rate: as for `AnoGAN.calibrate`.
         training: dict, options of `train_networks`.
         searching: dict, options of `AnoGAN.from_gan`.
+        strict: whether an image that can't be read is an error.
         progress: see `silent`.
 
     Returns:
         `(detector, skipped)`: the calibrated `AnoGAN`, and the `Picture`s that couldn't be read.
     """
-    image_shape = check_image_shape(image_shape)
-    with progress("Reading", data.count_pictures(paths)) as advance:
-        images = data.load_images(paths, Preparation(image_shape).read, advance)
-    split = split_normals(len(images.pixels), seed)
-    check_count(len(split.held_out), false_positive_rate)
-    options = {"false_positive_rate": false_positive_rate, "seed": seed, **searching}
+    image_shape = check_image_shape((*(tile or preparation.image_shape[:2]), preparation.image_shape[-1]))
+    if tiling is not None:
+        tiling.check(min(image_shape[:2]))
+        training = {"epochs": TILE_EPOCHS, **training}
+    options = {
+        "false_positive_rate": false_positive_rate,
+        "seed": seed,
+        "preparation": preparation,
+        "tiling": tiling,
+        **searching,
+    }
     with replacing_folder(training_state(model)) as state:
-        trained = train_networks(images.pixels[split.trained], state, image_shape, seed=seed, progress=progress, **training)
-        (state / "held_out.txt").write_text("".join(f"{images.names[row]}\n" for row in split.held_out))
-        detector = calibrate_detector(*trained, images.pixels[split.held_out], progress=progress, **options)
+        pool, split = _read_normals(source, preparation, image_shape, tile and tiles, state, seed, strict, progress)
+        check_count(len(split.held_out), false_positive_rate)
+        (state / "held_out.txt").write_text("".join(f"{source.entries[row].name}\n" for row in split.held_out))
+        training = {"preparation": Preparation(image_shape, augment=preparation.augment), "seed": seed, **training}
+        pixels = pool.pixels.subset(np.isin(pool.rows, split.trained))
+        networks = train_networks(pixels, state, image_shape, progress=progress, **training)
+        detector = _calibrate(networks, source, split.held_out, options, progress)
         detector.save(model)
-    return detector, images.skipped
+    return detector, pool.skipped
+
+
+def _read_normals(source, preparation, image_shape, tiles, folder, seed, strict, progress):
+    """`(Pool, Split)` of the normal images, by rows of the source; only what can be read is in either."""
+    rows, given = normal_rows(source), normal_rows(source, "val")
+    if not rows:
+        raise ValueError("There are no normal images to train on.")
+    each = tiles and -(-tiles // len(rows))
+
+    def cut(row, image):
+        if not tiles:
+            return image[np.newaxis]
+        return random_tiles(image, image_shape[:2], each, np.random.default_rng((seed, row)))
+
+    with progress("Reading", len(rows)) as advance:
+        pool = sources.fill_pool(source, preparation, rows, image_shape, cut, folder, strict, advance)
+    readable = np.unique(pool.rows)
+    if given:
+        order = np.random.default_rng(seed).permutation(given)
+        return pool, Split(readable, np.sort(order[:MOST_HELD_OUT]))
+    groups = [source.entries[row].group or f"\0{row}" for row in readable]
+    split = split_normals(len(readable), seed, groups if any(source.entries[row].group for row in readable) else None)
+    return pool, Split(readable[split.trained], readable[split.held_out])
+
+
+def _calibrate(networks, source, rows, options, progress):
+    options = dict(options)
+    rate = options.pop("false_positive_rate")
+    detector = AnoGAN.from_gan(*networks, **options)
+    with progress("Calibrating", len(rows)) as advance:
+        samples = (sample for sample in sources.read_samples(source, detector.preparation, rows) if sample.image is not None)
+        groups = grouped((sample.image for sample in samples), SCORING_BATCH)
+        detector.calibrate_prepared(map(fill_up, groups), rate, advance)
+    return detector
 
 
 def training_state(model):
@@ -191,8 +298,8 @@ class Scored(NamedTuple):
     skipped: list
 
 
-def score_files(detector, paths, out, progress=silent):
-    """Score files into a folder.
+def score_files(detector, source, out, *, rows=None, heatmaps=True, maps=False, strict=False, progress=silent):
+    """Score images into a folder.
 
     Writes `scores.csv`, an overlay for each image below `heatmaps/`, `contact_sheet.png` of the most anomalous ones and,
     if any couldn't be read, `skipped.csv`.
@@ -201,57 +308,76 @@ def score_files(detector, paths, out, progress=silent):
 
     Args:
         detector: a calibrated `AnoGAN`.
-        paths: as for `iterate_pictures`.
+        source: a `FileSource` or `TfdsSource`.
         out: the folder.
+        rows: of the source; by default all.
+        heatmaps: whether overlays are written.
+        maps: whether smoothed residuals are written below `maps/`, as TIFF of floats at the size of the prepared image.
+        strict: whether an image that can't be read ends the run.
         progress: see `silent`.
 
     Returns:
         `Scored`.
     """
-    out, total = Path(out), data.count_pictures(paths)  # an error in the paths comes before anything is removed
-    _remove(out, "skipped.csv")
-    _remove(out / "heatmaps", "[0-9]*-*.png")
-    (out / "heatmaps").mkdir(parents=True, exist_ok=True)
+    out, rows = Path(out), range(len(source.entries)) if rows is None else rows
+    _make_room(out, {"heatmaps": heatmaps, "maps": maps})
     skipped, scored, anomalous, unfinished, top = [], 0, 0, 0, []
-    with open(out / "scores.csv", "w", newline="") as file, progress("Scoring", total) as advance:
+    with open(out / "scores.csv", "w", newline="") as file, progress("Scoring", len(rows)) as advance:
         writer = csv.writer(file)
-        writer.writerow(("file", *SCORE_COLUMNS, "steps", "converged", "heatmap"))
-        for batch in _prepared_batches(detector, paths, skipped, advance):
-            results = detector.predict(np.stack([pixels for *_, pixels in batch]), verbose=0)
-            heats = detector.heatmap(results["residual"])
-            overlays = _write_overlays(batch, heats, scored, out)
-            for row, ((name, *_), overlay) in enumerate(zip(batch, overlays)):
+        writer.writerow(("file", "truth", *SCORE_COLUMNS, "steps", "converged", "heatmap"))
+        for batch in _batches(source, detector, rows, skipped, DISPLAY_SIDE if heatmaps else 0, strict, advance):
+            results, residuals = _score_batch(detector, batch)
+            heats = detector.heatmap(residuals) if heatmaps else None
+            written = _write_overlays(detector, batch, heats, scored, out) if heatmaps else [""] * len(batch)
+            if maps:
+                _write_maps(batch, residuals, scored, out)
+            for row, (sample, overlay) in enumerate(zip(batch, written)):
                 search = (results["steps"][row], bool(results["converged"][row]))
-                writer.writerow((name, *score_columns(results, row), *search, overlay))
+                writer.writerow((sample.entry.name, sample.entry.label, *score_columns(results, row), *search, overlay))
                 advance()
             file.flush()
             scored += len(batch)
             anomalous += int(results["is_anomaly"].sum())
             unfinished += int((~results["converged"]).sum())
-            top = _most_anomalous(top, batch, results, heats)
+            top = _most_anomalous(top, batch, results, residuals)
     if top:
-        plots.save_figure(plots.contact_sheet(*zip(*(shown for _, shown in top))), out / "contact_sheet.png")
+        plots.save_figure(_contact_sheet(detector, top), out / "contact_sheet.png")
     if skipped:
         with replacing(out / "skipped.csv") as path, open(path, "w", newline="") as file:
             csv.writer(file).writerows([("file", "reason"), *((picture.name, picture.reason) for picture in skipped)])
     return Scored(scored, anomalous, unfinished, skipped)
 
 
-def _prepared_batches(detector, paths, skipped, advance):
-    """Yield lists of `(name, picture for display, network pixels)`; adds what can't be read to `skipped`."""
-    batch = []
-    for picture in data.iterate_pictures(paths):
-        picture, pixels = data.prepare_picture(picture, detector.preparation.read)
-        if pixels is None:
-            skipped.append(picture)
+def _make_room(out, folders):
+    """Remove what an earlier run left, so that it isn't taken for this one's, and make the folders that are wanted."""
+    _remove(out, "skipped.csv")
+    for name, wanted in folders.items():
+        _remove(out / name, "[0-9]*-*")
+        if wanted:
+            (out / name).mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _batches(source, detector, rows, skipped, display_side, strict, advance):
+    """Yield lists of `Sample`s that are scored together; adds what can't be read to `skipped`."""
+
+    def readable():
+        for sample in sources.read_samples(source, detector.preparation, rows, display_side, strict):
+            if sample.image is not None:
+                yield sample
+                continue
+            skipped.append(data.Picture(sample.entry.name, None, sample.reason))
             advance()
-            continue
-        batch.append((picture.name, _for_display(picture.pixels), pixels))
-        if len(batch) == FILES_AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+
+    return grouped(readable(), FILES_AT_ONCE, lambda sample: sample.image)
+
+
+def _score_batch(detector, batch):
+    """`(results, residuals)`: of `predict_prepared` with images of their own sizes, the residuals `[h, w, C]` as a list."""
+    images, sizes = fill_up([sample.image for sample in batch])
+    results = detector.predict_prepared(images, sizes)
+    results["reconstruction"] = images_of(results["reconstruction"], sizes)
+    return results, images_of(results["residual"], sizes)
 
 
 def score_columns(results, row):
@@ -260,37 +386,43 @@ def score_columns(results, row):
     return (*(f"{results[column][row]:.6g}" for column in SCORE_COLUMNS[:-1]), label)
 
 
-def _write_overlays(batch, heats, first, out):
+def _write_overlays(detector, batch, heats, first, out):
     """Write the heatmap over each picture of a batch; returns the paths below `out`."""
     paths = []
-    for row, ((name, display, _), heat) in enumerate(zip(batch, heats)):
-        # Cut, because a file's name has at most 255 bytes.
-        paths.append(Path("heatmaps") / f"{first + row:06d}-{Path(name).stem[:60]}.png")
+    for row, (sample, heat) in enumerate(zip(batch, heats)):
+        paths.append(Path("heatmaps") / _file_name(first + row, sample, ".png"))
+        heat = detector.preparation.restore(heat[np.newaxis], sample.display.shape[:2])[0]
         with replacing(out / paths[-1]) as path:
-            Image.fromarray(maps.overlay(display, heat)).save(path)
+            Image.fromarray(overlay(sample.display, heat)).save(path)
     return paths
 
 
-def _most_anomalous(top, batch, results, heats):
-    """The images of `top` and of the batch with the highest scores, as `(score, what the contact sheet shows of it)`."""
-    for row, (name, _, pixels) in enumerate(batch):
+def _write_maps(batch, residuals, first, out):
+    for row, (sample, residual) in enumerate(zip(batch, residuals)):
+        with replacing(out / "maps" / _file_name(first + row, sample, ".tiff")) as path:
+            Image.fromarray(np.asarray(smooth(residual[np.newaxis]))[0]).save(path)
+
+
+def _file_name(number, sample, suffix):
+    # Cut, because a file's name has at most 255 bytes.
+    return f"{number:06d}-{Path(sample.entry.name).stem[:60]}{suffix}"
+
+
+def _most_anomalous(top, batch, results, residuals):
+    """Of `top` and the batch what the contact sheet shows of the highest scores, each with its parts."""
+    for row, sample in enumerate(batch):
         score = results["score"][row]
-        title = f"{Path(name).name[-24:]}  {score:.0f}  p={results['p_value'][row]:.3f}"
-        top = [*top, (score, (pixels, results["reconstruction"][row], heats[row], title))]
+        title = f"{Path(sample.entry.name).name[-24:]}  {score:.0f}  p={results['p_value'][row]:.3f}"
+        top = [*top, (score, to_pixels(sample.image), results["reconstruction"][row], residuals[row], title)]
     return sorted(top, key=lambda entry: -entry[0])[:SHOWN]
+
+
+def _contact_sheet(detector, top):
+    _, images, reconstructions, residuals, titles = zip(*top)
+    return plots.contact_sheet(images, reconstructions, detector.heatmap(residuals), titles)
 
 
 def _remove(folder, pattern):
     """Remove what an earlier run left, so that it isn't taken for this one's."""
     for file in folder.glob(pattern):
         file.unlink()
-
-
-def _for_display(pixels):
-    """A picture as uint8, no larger than an overlay."""
-    scale = {"uint8": 1.0, "uint16": 1.0 / 257.0}.get(pixels.dtype.name, 255.0)
-    levels = np.uint8(np.round(pixels * scale))
-    image = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
-    image.thumbnail((DISPLAY_SIDE, DISPLAY_SIDE))
-    display = np.asarray(image)
-    return display if display.ndim == 3 else display[..., np.newaxis]

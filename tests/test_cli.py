@@ -77,7 +77,7 @@ def test_the_threshold_comes_from_images_that_were_not_trained_on(model, good, m
     fit = GAN.fit
     monkeypatch.setattr(GAN, "fit", lambda gan, x, **options: trained.append(x) or fit(gan, x, **options))
     anogan("train", good, "-o", model.with_name("again.keras"), *FAST)
-    held_out = {image.tobytes() for image in np.asarray(detector.preparation.resize(held_out))}
+    held_out = {image.tobytes() for image in np.asarray(detector.preparation.prepare(held_out))}
     assert len(trained[0]) == 60 and not held_out & {image.tobytes() for image in trained[0]}
 
 

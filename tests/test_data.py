@@ -1,5 +1,6 @@
 import hashlib
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,9 +8,9 @@ import tensorflow as tf
 from PIL import Image
 
 from anogan_tf import data
+from anogan_tf.data import sources
 from anogan_tf.preparation import Preparation
 
-PREPARE = Preparation((16, 16, 1)).read
 rng = np.random.default_rng(0)
 
 
@@ -110,15 +111,14 @@ def test_exif_orientation_is_followed(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "turned.png")[..., 0], np.rot90(pixels, -1))
 
 
-def test_folders_are_read_to_any_depth_in_order_at_one_size(tmp_path):
+def test_folders_are_read_to_any_depth_in_order(tmp_path):
     for name in ("b/2.png", "a/1.png", "a/deep/er/0.png", "0.png"):
         save(tmp_path / name, picture(int(rng.integers(8, 40)), 24))
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "._0.png").write_text("what a Mac leaves behind")
-    images = data.load_images(tmp_path, PREPARE)
+    images = data.load_images(tmp_path)
     assert images.names == [str(tmp_path / name) for name in ("0.png", "a/1.png", "a/deep/er/0.png", "b/2.png")]
-    assert images.pixels.shape == (4, 16, 16, 1) and images.pixels.dtype == np.float32 and not images.skipped
-    assert data.count_pictures(tmp_path) == 4
+    assert all(image.shape[1:] == (24, 1) and image.dtype == np.uint8 for image in images.pixels) and not images.skipped
 
 
 def test_bad_files_among_good_ones_are_skipped_with_their_reason(tmp_path):
@@ -130,12 +130,16 @@ def test_bad_files_among_good_ones_are_skipped_with_their_reason(tmp_path):
     (tmp_path / "text.png").write_text("hello")
     save(tmp_path / "thin.png", picture(3, 30))
     Image.fromarray(np.full((20, 20), np.nan, np.float32)).save(tmp_path / "nan.tiff")
-    images = data.load_images(tmp_path, PREPARE)
-    assert images.names == [str(tmp_path / "good.png"), str(whole)]
-    reasons = {skipped.name.rsplit("/", 1)[1]: skipped.reason for skipped in images.skipped}
+    source = data.FileSource.of(tmp_path)
+    samples = list(data.read_samples(source, Preparation((16, 16, 1))))
+    assert [sample.entry.name for sample in samples] == [entry.name for entry in source.entries]
+    assert [Path(sample.entry.name).name for sample in samples if sample.image is not None] == ["good.png", "whole.png"]
+    reasons = {Path(sample.entry.name).name: sample.reason for sample in samples if sample.reason}
     assert reasons.keys() == {"cut.png", "empty.jpg", "text.png", "thin.png", "nan.tiff"}
     assert "truncated" in reasons["cut.png"] and "unknown format" in reasons["text.png"]
     assert "at least 4" in reasons["thin.png"] and "NaN" in reasons["nan.tiff"]
+    with pytest.raises(ValueError, match="cut.png: not a readable image"):
+        list(data.read_samples(source, Preparation((16, 16, 1)), strict=True))
 
 
 def test_a_decompression_bomb_is_skipped(tmp_path):
@@ -148,8 +152,9 @@ def test_arrays(tmp_path):
     np.save(tmp_path / "five.npy", pixels)
     np.savez(tmp_path / "one.npz", whatever=pixels)
     np.savez(tmp_path / "named.npz", images=pixels[:2], labels=np.zeros(2))
-    images = data.load_images([tmp_path / "five.npy", tmp_path / "one.npz", tmp_path / "named.npz"], PREPARE)
-    assert len(images.names) == 12 == data.count_pictures(tmp_path) and images.names[0] == f"{tmp_path / 'five.npy'}[0]"
+    images = data.load_images([tmp_path / "five.npy", tmp_path / "one.npz", tmp_path / "named.npz"])
+    assert len(images.names) == 12 == len(data.list_images(tmp_path))
+    assert images.names[0] == f"{tmp_path / 'five.npy'}[0]" and images.names[5] == f"{tmp_path / 'one.npz'}:whatever[0]"
     np.testing.assert_array_equal(images.pixels[:5], images.pixels[5:10])
 
 
@@ -165,21 +170,21 @@ def test_arrays(tmp_path):
 def test_arrays_that_cannot_be_used_are_named(tmp_path, arrays, reason):
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(ValueError, match=f"bad.npz.*{reason}"):
-        data.load_images(tmp_path, PREPARE)
+        data.load_images(tmp_path)
 
 
 def test_channels_follow_the_files(tmp_path):
     save(tmp_path / "grey.png", picture())
-    assert data.count_channels(tmp_path) == 1
+    assert sources.count_channels(data.FileSource.of(tmp_path), [0]) == 1
     save(tmp_path / "colour.png", picture(channels=3))
-    assert data.count_channels(tmp_path) == 3
+    assert sources.count_channels(data.FileSource.of(tmp_path), [0, 1]) == 3
 
 
 def test_nothing_to_read_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
-        data.load_images(tmp_path / "nowhere", PREPARE)
+        data.load_images(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="holds no images; looked for .png"):
-        data.load_images(tmp_path, PREPARE)
+        data.load_images(tmp_path)
     (tmp_path / "bad.png").touch()
     with pytest.raises(ValueError, match="None of 1 images can be read; the first, .*bad.png"):
-        data.load_images(tmp_path, PREPARE)
+        data.load_images(tmp_path)

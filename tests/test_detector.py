@@ -184,7 +184,7 @@ def test_from_gan_takes_the_prior_and_the_preparation():
 
 def test_calibrate_and_save(tiny_detector, pixels, tmp_path):
     assert tiny_detector.threshold is None
-    tiny_detector.calibrate(pixels[:20], false_positive_rate=0.1, verbose=0)
+    tiny_detector.calibrate(pixels[:20], false_positive_rate=0.1)
     out = predict(tiny_detector, pixels)
     assert out.keys() == KEYS | {"p_value", "is_anomaly"}
     np.testing.assert_array_equal(out["is_anomaly"], out["score"] > tiny_detector.threshold)
@@ -199,18 +199,18 @@ def test_calibrate_and_save(tiny_detector, pixels, tmp_path):
 
 def test_scores_do_not_depend_on_the_other_queries(tiny_detector, pixels):
     """No scaling by what else is scored: neither minimum and maximum nor mean."""
-    tiny_detector.calibrate(pixels[:20], verbose=0)
+    tiny_detector.calibrate(pixels[:20])
     alone, company = predict(tiny_detector, pixels[20:22]), predict(tiny_detector, np.concatenate([pixels[20:22], 255 - pixels]))
     assert_same(company, alone, slice(0, 2))
 
 
 def test_changed_settings_void_the_calibration(tiny_detector, pixels):
-    tiny_detector.calibrate(pixels[:20], verbose=0)
+    tiny_detector.calibrate(pixels[:20])
     tiny_detector.settings = dataclasses.replace(tiny_detector.settings, steps=4, weight=0.2)
     for use in (tiny_detector.predict, tiny_detector.predict_on_batch, tiny_detector):
         with pytest.raises(ValueError, match=r"weight=0.1 \(now 0.2\), steps=3 \(now 4\).*calibrate\(\) again"):
             use(pixels)
-    tiny_detector.calibrate(pixels[:20], verbose=0)
+    tiny_detector.calibrate(pixels[:20])
     assert (predict(tiny_detector, pixels)["steps"] == 4).all()
     tiny_detector.settings = dataclasses.replace(tiny_detector.settings, seed=1)
     tiny_detector.calibration = None
@@ -218,15 +218,14 @@ def test_changed_settings_void_the_calibration(tiny_detector, pixels):
 
 
 def test_a_failed_calibration_keeps_the_old_one(tiny_detector, pixels):
-    tiny_detector.calibrate(pixels[:20], verbose=0)
+    tiny_detector.calibrate(pixels[:20])
     threshold = tiny_detector.threshold
 
-    class Interrupt(keras.callbacks.Callback):
-        def on_predict_batch_end(self, batch, logs=None):
-            raise KeyboardInterrupt
+    def interrupt(count):
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tiny_detector.calibrate(pixels, verbose=0, callbacks=[Interrupt()])
+        tiny_detector.calibrate(pixels, advance=interrupt)
     assert tiny_detector.threshold == threshold
     with pytest.raises(ValueError, match="5 normal images are too few"):
         tiny_detector.calibrate(pixels[:5])
@@ -237,7 +236,7 @@ def test_datasets_and_single_batches(tiny_detector, pixels):
     whole = predict(tiny_detector, pixels)
     assert_same(whole, predict(tiny_detector, tf.data.Dataset.from_tensor_slices(pixels).batch(9)))
     assert_same(whole, {name: np.asarray(value) for name, value in tiny_detector.predict_on_batch(pixels).items()})
-    assert_same(whole, predict(tiny_detector, np.asarray(tiny_detector.preparation.resize(pixels))))
+    assert_same(whole, predict(tiny_detector, np.asarray(tiny_detector.preparation.prepare(pixels))))
 
 
 def test_mixed_bfloat16_keeps_latents_and_scores_whole_and_is_saved(pixels, tmp_path):
@@ -317,7 +316,7 @@ def test_a_mode_that_needs_an_encoder_says_so(tiny_gan, tiny_encoder):
 
 def test_another_mode_voids_the_calibration(tiny_gan, tiny_encoder, pixels):
     detector = AnoGAN.from_gan(tiny_gan, tiny_encoder)
-    detector.calibrate(pixels[:20], 0.1, verbose=0)
+    detector.calibrate(pixels[:20], 0.1)
     detector.settings = detector.settings.replace(mode="encoder")
     with pytest.raises(ValueError, match="The calibration was made with mode='refine'"):
         predict(detector, pixels)

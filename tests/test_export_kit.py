@@ -41,7 +41,7 @@ def load(kit_on_the_path):
 
 @pytest.fixture(scope="module")
 def detector(boots):
-    return AnoGAN.from_gan(make_gan(), steps=3).calibrate(boots.train[:40], verbose=0)
+    return AnoGAN.from_gan(make_gan(), steps=3).calibrate(boots.train[:40])
 
 
 @pytest.fixture(scope="module")

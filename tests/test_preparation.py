@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anogan_tf.preparation import Preparation, check_pixels, to_pixels, valid_rows
+from anogan_tf.preparation import Preparation, check_pixels, to_pixels
 
 rng = np.random.default_rng(0)
 BYTES = rng.integers(0, 256, (3, 16, 16, 1), np.uint8)
@@ -29,31 +29,31 @@ def test_ranges_end_at_minus_one_and_one():
 
 def test_resizing_keeps_constants_and_means():
     large = rng.integers(0, 256, (2, 64, 48, 1), np.uint8)
-    small = np.asarray(Preparation((16, 16, 1)).resize(large))
+    small = np.asarray(Preparation((16, 16, 1)).prepare(large))
     np.testing.assert_allclose(small.mean((1, 2)), large.mean((1, 2)) / 255.0, atol=0.02)
     grey = np.full((1, 50, 33, 1), 77, np.uint8)
-    np.testing.assert_allclose(Preparation((16, 16, 1)).resize(grey), 77 / 255.0, atol=1e-6)
+    np.testing.assert_allclose(Preparation((16, 16, 1)).prepare(grey), 77 / 255.0, atol=1e-6)
 
 
 def test_resizing_twice_changes_nothing():
     preparation = Preparation((16, 16, 1))
-    once = np.asarray(preparation.resize(rng.integers(0, 256, (2, 40, 30, 3), np.uint8)))
-    assert np.array_equal(once, preparation.resize(once))
+    once = np.asarray(preparation.prepare(rng.integers(0, 256, (2, 40, 30, 3), np.uint8)))
+    assert np.array_equal(once, preparation.prepare(once))
     assert once.min() >= 0.0 and once.max() <= 1.0
 
 
 def test_grey_and_colour():
     colour = rng.uniform(size=(2, 16, 16, 3)).astype(np.float32)
-    np.testing.assert_allclose(Preparation((16, 16, 1)).resize(colour)[..., 0], colour @ [0.2989, 0.587, 0.114], atol=1e-4)
-    grey = np.asarray(Preparation((16, 16, 3)).resize(colour[..., :1]))
+    np.testing.assert_allclose(Preparation((16, 16, 1)).prepare(colour)[..., 0], colour @ [0.2989, 0.587, 0.114], atol=1e-4)
+    grey = np.asarray(Preparation((16, 16, 3)).prepare(colour[..., :1]))
     assert (grey == colour[..., :1]).all() and grey.shape[-1] == 3
 
 
 def test_same_answer_in_a_graph_with_open_shapes():
     preparation = Preparation((16, 16, 1))
     pixels = rng.integers(0, 256, (2, 40, 30, 3), np.uint8)
-    graph = tf.function(preparation.resize, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
-    assert np.array_equal(graph(pixels), preparation.resize(pixels))
+    graph = tf.function(preparation.prepare, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
+    assert np.array_equal(graph(pixels), preparation.prepare(pixels))
 
 
 def test_config_round_trip():
@@ -70,14 +70,14 @@ def with_value(value):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.1, 1.1])
 def test_valid_rows_finds_the_bad_image(value):
-    assert np.asarray(valid_rows(with_value(value))).tolist() == [True, True, False, True]
-    assert np.asarray(valid_rows(BYTES)).all()
+    assert np.asarray(Preparation((16, 16, 1)).valid_rows(with_value(value))).tolist() == [True, True, False, True]
+    assert np.asarray(Preparation((16, 16, 1)).valid_rows(BYTES)).all()
 
 
 @pytest.mark.parametrize(
     "pixels, message",
     [
-        (with_value(np.nan), "queries: image 2 holds NaN"),
+        (with_value(np.nan), "queries: image 2 holds NaN or infinity"),
         (with_value(7.0), r"queries: float pixels must lie in \[0, 1\], these span \[0.5, 7\].*255"),
         (with_value(-np.inf), "must lie in"),
         (np.zeros((2, 16, 16), np.int64), "queries: pixels of dtype int64; expected uint8"),
@@ -103,9 +103,9 @@ def test_read_takes_one_image():
 
 
 def unknown(preparation, pixels):
-    """`resize` in a graph that knows neither size nor channels."""
+    """`prepare` in a graph that knows neither size nor channels."""
     signature = [tf.TensorSpec((None, None, None, None), tf.float32)]
-    return np.asarray(tf.function(preparation.resize, signature, autograph=False)(pixels))
+    return np.asarray(tf.function(preparation.prepare, signature, autograph=False)(pixels))
 
 
 @pytest.mark.parametrize("wanted", [1, 3])
@@ -113,7 +113,7 @@ def unknown(preparation, pixels):
 def test_graphs_for_any_size_and_channels_give_the_same_bits(shape, wanted):
     pixels = rng.uniform(size=(3, *shape)).astype(np.float32)
     preparation = Preparation((16, 16, wanted))
-    np.testing.assert_array_equal(unknown(preparation, pixels), preparation.resize(pixels))
+    np.testing.assert_array_equal(unknown(preparation, pixels), preparation.prepare(pixels))
 
 
 @pytest.mark.parametrize(

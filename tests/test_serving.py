@@ -31,12 +31,12 @@ for signature in ("serving_default", "localize"):
 
 @pytest.fixture(scope="module")
 def detector(trained_gan, trained_encoder, boots):
-    return AnoGAN.from_gan(trained_gan, trained_encoder).calibrate(boots.train[1800:1900], verbose=0)
+    return AnoGAN.from_gan(trained_gan, trained_encoder).calibrate(boots.train[1800:1900])
 
 
 @pytest.fixture(scope="module")
 def images(detector, boots):
-    return np.asarray(detector.preparation.resize(boots.test))
+    return np.asarray(detector.preparation.prepare(boots.test))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def served(folder):
 
 @pytest.fixture
 def tiny(tiny_detector, pixels):
-    return tiny_detector.calibrate(pixels[:20], 0.1, verbose=0)
+    return tiny_detector.calibrate(pixels[:20], 0.1)
 
 
 def answers(detector, pixels):
@@ -143,10 +143,10 @@ def test_eight_threads_at_once_see_nothing_of_each_other(served, images):
 
 @pytest.mark.parametrize("settings", [{**PAPER, "steps": 100}, {"mode": "encoder"}, {"precision": "bfloat16"}])
 def test_other_searches_give_the_same_bits(trained_gan, trained_encoder, boots, settings, tmp_path):
-    detector = AnoGAN.from_gan(trained_gan, trained_encoder, **settings).calibrate(boots.train[1800:1820], verbose=0)
+    detector = AnoGAN.from_gan(trained_gan, trained_encoder, **settings).calibrate(boots.train[1800:1820])
     pixels = boots.test[290:306]
     with Served(detector.export(tmp_path, warm_up=())) as served:
-        answer = served("localize", images=np.asarray(detector.preparation.resize(pixels)))
+        answer = served("localize", images=np.asarray(detector.preparation.prepare(pixels)))
         assert_same(answer, answers(detector, pixels))
 
 
@@ -200,7 +200,7 @@ def test_a_detector_without_a_threshold_needs_one(tiny_detector, pixels, tmp_pat
     scores = tiny_detector.predict(pixels, verbose=0)["score"]
     threshold = float(np.median(scores))
     with Served(tiny_detector.export(tmp_path, threshold, warm_up=())) as served:
-        answer = served("localize", images=np.asarray(tiny_detector.preparation.resize(pixels)))
+        answer = served("localize", images=np.asarray(tiny_detector.preparation.prepare(pixels)))
     np.testing.assert_array_equal(answer["is_anomaly"], scores > np.float32(threshold))
     assert "p_value" not in answer and "heatmap" not in answer
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
@@ -209,7 +209,7 @@ def test_a_detector_without_a_threshold_needs_one(tiny_detector, pixels, tmp_pat
 def test_a_threshold_of_ones_own_goes_before_the_calibrated_one(tiny, pixels, tmp_path):
     expected = answers(tiny, pixels)
     with Served(tiny.export(tmp_path, 1e6, warm_up=())) as served:
-        answer = served("serving_default", images=np.asarray(tiny.preparation.resize(pixels)))
+        answer = served("serving_default", images=np.asarray(tiny.preparation.prepare(pixels)))
     assert not answer["is_anomaly"].any() and (answer["threshold"] == 1e6).all()
     np.testing.assert_array_equal(answer["p_value"], expected["p_value"])
 
@@ -231,7 +231,7 @@ def test_changed_settings_are_not_exported(tiny, tmp_path):
 
 def test_nothing_is_compiled_by_xla_inside(tiny_gan, pixels, tmp_path):
     """A server has no XLA, whatever the detector is compiled by here."""
-    detector = AnoGAN.from_gan(tiny_gan, steps=3, jit_compile=True).calibrate(pixels[:20], 0.1, verbose=0)
+    detector = AnoGAN.from_gan(tiny_gan, steps=3, jit_compile=True).calibrate(pixels[:20], 0.1)
     detector.export(tmp_path, warm_up=())
     saved = saved_model_pb2.SavedModel.FromString((tmp_path / "1" / "saved_model.pb").read_bytes())
     functions = saved.meta_graphs[0].graph_def.library.function

@@ -61,7 +61,7 @@ def _command(base, batching, grpc_port, rest_port):
 
 @pytest.fixture(scope="module")
 def detector(boots):
-    return AnoGAN.from_gan(make_gan(), steps=3).calibrate(boots.train[:40], verbose=0)
+    return AnoGAN.from_gan(make_gan(), steps=3).calibrate(boots.train[:40])
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["alone", "batched"])
@@ -105,7 +105,7 @@ def server(request, ports, monkeypatch):
 def test_the_server_gives_the_librarys_answers(server, detector, boots):
     pixels = boots.test[:40]
     expected = detector.predict(pixels, verbose=0)
-    images = np.asarray(detector.preparation.resize(pixels))
+    images = np.asarray(detector.preparation.prepare(pixels))
     files = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in pixels]
     for signature, name, rows in (("localize", "images", images), ("localize_bytes", "image_bytes", files)):
         answer = server.predict(signature, name, rows)
@@ -115,7 +115,7 @@ def test_the_server_gives_the_librarys_answers(server, detector, boots):
 
 
 def test_clients_at_once_see_nothing_of_each_other(server, detector, boots):
-    images = np.asarray(detector.preparation.resize(boots.test))
+    images = np.asarray(detector.preparation.prepare(boots.test))
     expected = detector.predict(boots.test, verbose=0)["score"]
     rng = np.random.default_rng(0)
     chosen = [rng.choice(len(images), rng.integers(1, 17), replace=False) for _ in range(64)]
@@ -126,7 +126,7 @@ def test_clients_at_once_see_nothing_of_each_other(server, detector, boots):
 
 
 def test_a_bad_row_is_marked(server, detector, boots):
-    images = np.array(detector.preparation.resize(boots.test[:3]))
+    images = np.array(detector.preparation.prepare(boots.test[:3]))
     images[1] = 7.0
     answer = server.predict("serving_default", "images", images)
     assert answer["valid"].tolist() == [True, False, True] and answer["is_anomaly"][1] and np.isfinite(answer["score"]).all()

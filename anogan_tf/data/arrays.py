@@ -1,0 +1,149 @@
+"""Arrays of images in files: NumPy's `.npy` and `.npz`, with labels where they have some, and IDX, as MNIST comes."""
+
+import functools
+import gzip
+import math
+import re
+import threading
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from anogan_tf.data.pictures import Head
+
+SUFFIXES = (".npy", ".npz")
+IMAGE_NAMES = ("images", "x", "train")  # of an .npz file of several arrays, the one with the images
+LABEL_NAMES = ("labels", "y")
+# Images and labels of the parts of a set: MedMNIST's names, and Keras's.
+PAIRS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
+PARTS = ("train", "val", "test")
+IDX_NAME = re.compile(r"(.*)images[-.]idx3-ubyte(\.gz)?$")
+_IDX_TYPES = {8: np.uint8, 9: np.int8, 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+_lock = threading.Lock()  # two threads that want the same array shall not both read it
+
+
+class Part(NamedTuple):
+    """One array of images in a file, or in a file of its own.
+
+    Attributes:
+        key: the array's name in an `.npz` file, else "".
+        count: images in it.
+        split: "train", "val", "test" or "".
+        labels: `[count]` strings, or None.
+    """
+
+    key: str
+    count: int
+    split: str
+    labels: list | None
+
+
+def is_array(file):
+    """Whether a file's name says that it is one of these."""
+    return file.lower().endswith(SUFFIXES) or bool(IDX_NAME.search(file))
+
+
+def list_parts(file):
+    """The `Part`s of a file. Raises a ValueError for a file that holds no images, and other errors for a damaged one."""
+    if IDX_NAME.search(file):
+        return [_idx_part(file)]
+    if file.lower().endswith(".npy"):
+        return [Part("", len(_array(file, "")), "", None)]
+    with np.load(file, allow_pickle=False) as arrays:
+        names = arrays.files
+        parts = [
+            Part(images.format(part), _length(file, images.format(part)), part, _as_labels(arrays, labels.format(part)))
+            for images, labels in PAIRS
+            for part in PARTS
+            if images.format(part) in names
+        ]
+        if parts:
+            return parts
+        known = [name for name in IMAGE_NAMES if name in names] or (names if len(names) == 1 else [])
+        if not known:
+            raise ValueError(f"holds the arrays {', '.join(names)}; name the one with the images {IMAGE_NAMES[0]!r}")
+        labels = next((name for name in LABEL_NAMES if name in names), "")
+        return [Part(known[0], len(_array(file, known[0])), "", _as_labels(arrays, labels))]
+
+
+def read_row(file, key, row):
+    """One image `[h, w, c]` of an array."""
+    return _array(file, key)[row]
+
+
+def array_head(file, key):
+    """The `Head` of an array's images."""
+    images = _array(file, key)
+    return Head(images.shape[-1], deep=images.dtype != np.uint8)
+
+
+def _length(file, key):
+    """How long an array of an `.npz` file is, by its head alone."""
+    with zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        return read(member)[0][0]
+
+
+def _as_labels(arrays, name):
+    if name not in arrays.files:
+        return None
+    labels = arrays[name]
+    if labels.size != len(labels):
+        raise ValueError(f"{name} has shape {labels.shape}; expected one label for each image")
+    if labels.dtype.kind == "f" and (labels == labels.round()).all():
+        labels = labels.astype(np.int64)  # 0.0 is called 0
+    return [str(label) for label in labels.ravel()]
+
+
+def _array(file, key):
+    with _lock:
+        return _read_array(file, key)
+
+
+@functools.lru_cache(maxsize=2)  # one after another
+def _read_array(file, key):
+    """Images `[N, h, w, c]`; pickled objects are refused."""
+    if IDX_NAME.search(file):
+        images = _read_idx(file)
+    elif key:
+        with np.load(file, allow_pickle=False) as arrays:
+            images = arrays[key]
+    else:
+        images = np.load(file, allow_pickle=False, mmap_mode="r")  # read where it is looked at
+    if images.ndim not in (3, 4):
+        raise ValueError(f"shape {images.shape}; expected [N, height, width] or [N, height, width, channels]")
+    if not len(images):
+        raise ValueError("holds no images")
+    return images[..., np.newaxis] if images.ndim == 3 else images
+
+
+def _idx_part(file):
+    """An IDX file of images, with the labels of the file beside it that is named like it."""
+    path = Path(file)
+    count, beside = len(_array(file, "")), path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    name = IDX_NAME.search(path.name).group(1).lower()
+    split = "train" if name.startswith("train") else "test" if name.startswith(("t10k", "test")) else ""
+    if not beside.exists():
+        return Part("", count, split, None)
+    labels = _read_idx(str(beside))
+    if len(labels) != count:
+        raise ValueError(f"{count} images, but {len(labels)} labels in {beside.name}")
+    return Part("", count, split, [str(label) for label in labels])
+
+
+def _read_idx(file):
+    """An IDX file, gzipped or not: http://yann.lecun.com/exdb/mnist, two zeros, type, number of axes, sides, values."""
+    with (gzip.open if file.endswith(".gz") else open)(file, "rb") as opened:
+        zeros, kind, axes = opened.read(2), *opened.read(2)
+        if zeros != b"\0\0" or kind not in _IDX_TYPES:
+            raise ValueError("not an IDX file")
+        shape = tuple(np.frombuffer(opened.read(4 * axes), ">u4").tolist())
+        dtype = np.dtype(_IDX_TYPES[kind])
+        wanted = math.prod(shape) * dtype.itemsize
+        values = opened.read(wanted)
+    if len(values) < wanted:
+        raise ValueError(f"an IDX file of shape {shape} that ends after {len(values)} of {wanted} bytes")
+    return np.frombuffer(values, dtype).reshape(shape)

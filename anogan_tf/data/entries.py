@@ -1,0 +1,147 @@
+"""One image of a set: where it lies, what is known of it, and how it is read, whatever kind of file it is in."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from anogan_tf.data import arrays, medical, pictures
+from anogan_tf.data.pictures import Head
+
+SUFFIXES = pictures.SUFFIXES + arrays.SUFFIXES + medical.DICOM_SUFFIXES + medical.NIFTI_SUFFIXES
+
+
+class Entry(NamedTuple):
+    """An image that is not read yet.
+
+    Attributes:
+        path: its file.
+        key, row: where in a file of many: the array's name, the image's number.
+        label: what it shows, such as "good" or "crack"; "" where nothing says so.
+        normal: whether that is what is normal; None where nothing says so.
+        mask: the picture whose bright pixels show where the anomaly is, or "".
+        split: "train", "val", "test", or "".
+        group: images of one group, such as one part under several lamps, stay on one side of every split; "" where it is its own.
+        refused: why it is not to be read, or "".
+    """
+
+    path: str
+    key: str = ""
+    row: int | None = None
+    label: str = ""
+    normal: bool | None = None
+    mask: str = ""
+    split: str = ""
+    group: str = ""
+    refused: str = ""
+
+    @property
+    def name(self):
+        """What to call it: `path`, `path[row]` or `path:key[row]`."""
+        return f"{self.path}{self.key and f':{self.key}'}{'' if self.row is None else f'[{self.row}]'}"
+
+
+class Picture(NamedTuple):
+    """An image that was read: `pixels` `[h, w, c]` as stored, or None and the reason why it can't be read."""
+
+    name: str
+    pixels: np.ndarray | None
+    reason: str = ""
+
+
+def is_image_name(file):
+    """Whether a file is taken for an image, or many: by its name, or without a suffix for DICOM by its first bytes."""
+    name = Path(file).name
+    if name.startswith("."):
+        return False
+    if name.lower().endswith(SUFFIXES) or arrays.is_array(name):
+        return True
+    return not _has_suffix(name) and medical.is_dicom(file)
+
+
+def _has_suffix(name):
+    return not name.rpartition(".")[2].isdigit() if "." in name else False  # a DICOM file may be called by its UID, 1.2.840
+
+
+def entries_of(path, **known):
+    """The entries of one file: one for each image in it. A file that can't be looked into has one, whose reading says why.
+
+    Args:
+        path: the file.
+        **known: fields of `Entry`. Labels and splits in the file itself come before them.
+    """
+    path = str(path)
+    kind = _kind(path)
+    try:
+        if kind == "array":
+            return [entry for part in arrays.list_parts(path) for entry in _rows_of(path, part, known)]
+        count = {"dicom": medical.count_frames, "nifti": medical.count_slices}.get(kind, lambda path: 1)(path)
+    except Exception as error:  # of many kinds, for a damaged file
+        return [Entry(path, **{**known, "refused": _unreadable(kind, error)})]
+    if kind == "picture" or (kind == "dicom" and count == 1):
+        return [Entry(path, **known)]
+    return [Entry(path, row=row, **known) for row in range(count)]
+
+
+def _rows_of(path, part, known):
+    fields = {**known, **({"split": part.split} if part.split else {})}
+    for row in range(part.count):
+        label = {} if part.labels is None else {"label": part.labels[row]}
+        yield Entry(path, part.key, row, **{**fields, **label})
+
+
+def read_entry(entry):
+    """Read an `Entry`; never raises for what its file holds."""
+    if entry.refused:
+        return Picture(entry.name, None, entry.refused)
+    kind = _kind(entry.path)
+    try:
+        return Picture(entry.name, _READERS[kind](entry))
+    except Exception as error:  # of many kinds, for a damaged file
+        return Picture(entry.name, None, _unreadable(kind, error))
+
+
+def read_picture(file):
+    """Read one file of one image; never raises for what the file holds."""
+    return read_entry(Entry(str(file)))
+
+
+def head_of(entry):
+    """The `Head` of an `Entry`, or None where it can't be read."""
+    try:
+        return _HEADS[_kind(entry.path)](entry)
+    except Exception:  # reading it says why
+        return None
+
+
+def _kind(path):
+    name = Path(path).name.lower()
+    if arrays.is_array(name):
+        return "array"
+    if name.endswith(medical.NIFTI_SUFFIXES):
+        return "nifti"
+    if name.endswith(medical.DICOM_SUFFIXES) or (not _has_suffix(name) and medical.is_dicom(path)):
+        return "dicom"
+    return "picture"
+
+
+_READERS = {
+    "array": lambda entry: arrays.read_row(entry.path, entry.key, entry.row or 0),
+    "dicom": lambda entry: medical.read_dicom(entry.path, entry.row or 0),
+    "nifti": lambda entry: medical.read_slice(entry.path, entry.row or 0),
+    "picture": lambda entry: pictures.read_pixels(entry.path),
+}
+_HEADS = {
+    "array": lambda entry: arrays.array_head(entry.path, entry.key),
+    "dicom": lambda entry: medical.dicom_head(entry.path),
+    "nifti": lambda entry: Head(1, deep=True),
+    "picture": lambda entry: pictures.read_head(entry.path),
+}
+
+
+def _unreadable(kind, error):
+    if isinstance(error, ImportError):
+        return str(error)
+    # Pillow's "cannot identify image file" repeats the path.
+    reason = "unknown format" if type(error).__name__ == "UnidentifiedImageError" else str(error) or type(error).__name__
+    return f"not a readable {'array' if kind == 'array' else 'image'} ({reason})"

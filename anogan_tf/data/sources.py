@@ -1,0 +1,234 @@
+"""Sets of images as a stream: from names to prepared images, in parallel, in order, in bounded memory."""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from anogan_tf.data.disk import DiskArray
+from anogan_tf.data.entries import Entry, Picture, head_of, read_entry
+from anogan_tf.data.layouts import list_images
+from anogan_tf.preparation import to_network, to_pixels
+
+AT_ONCE = min(os.cpu_count() or 1, 8)  # images that are read in parallel; each may be large
+QUANTILES = (0.001, 0.999)  # of an image's values, what its range is taken from: a hot pixel shall not decide it
+
+
+class FileSource:
+    """Images in files.
+
+    Attributes:
+        entries: list of `Entry`; a row of the source is a number of this list.
+    """
+
+    def __init__(self, entries):
+        self.entries = entries
+
+    @classmethod
+    def of(cls, paths, normal_class=None, root=None):
+        """The images below some paths, see `list_images`."""
+        return cls(list_images(paths, normal_class, root))
+
+    def elements(self, rows):
+        """What `read` needs for each of some rows, as a `tf.data.Dataset` of tuples that begin with the row."""
+        return tf.data.Dataset.from_tensor_slices((np.asarray(rows, np.int64),))
+
+    def read(self, row):
+        """The `Picture` of an element."""
+        return read_entry(self.entries[row])
+
+    def head(self, row):
+        """The `Head` of a row, or None where it can't be read."""
+        return head_of(self.entries[row])
+
+
+class Sample(NamedTuple):
+    """An image of a stream.
+
+    Attributes:
+        row: its number in the source.
+        entry: its `Entry`.
+        image: `[H, W, C]` float32 in [-1, 1], or None where it can't be read.
+        display: `[h, w, c]` uint8, as it was stored but no larger than was asked for; empty if nothing was.
+        reason: why it can't be read, or "".
+    """
+
+    row: int
+    entry: Entry
+    image: np.ndarray | None
+    display: np.ndarray
+    reason: str
+
+
+def image_dataset(source, preparation, rows=None, display_side=0):
+    """Images of a source, read and prepared in parallel, in the order of the rows.
+
+    Args:
+        source: a `FileSource` or `TfdsSource`.
+        preparation: a `Preparation`.
+        rows: which of the source; by default all.
+        display_side: give a picture for display too, with sides no longer than this.
+
+    Returns:
+        A `tf.data.Dataset` of dicts: `row`, `name`, `label` (scalars), `image` `[H, W, C]` float32 in [-1, 1], `display`
+        `[h, w, c]` uint8 and `reason`, which isn't empty where an image can't be read; `image` is then of no use.
+    """
+    rows = range(len(source.entries)) if rows is None else rows
+    *sides, channels = preparation.image_shape
+    nothing = tf.zeros([side or 1 for side in sides] + [channels])
+
+    def read(*element):
+        picture, display = source.read(*element), np.zeros((0, 0, 1), np.uint8)
+        values, reason = np.zeros((1, 1, 1), np.float32), picture.reason
+        if picture.pixels is not None:
+            try:
+                values = np.asarray(preparation.to_unit(tf.constant(preparation.check(picture.pixels[np.newaxis], "image"))))[0]
+                display = for_display(values, display_side)
+            except ValueError as error:
+                reason = str(error)
+        entry = source.entries[element[0]]
+        return values, display, reason.encode(), entry.name.encode(), entry.label.encode()
+
+    def load(*element):
+        kinds = (tf.float32, tf.uint8, tf.string, tf.string, tf.string)
+        values, display, reason, name, label = tf.numpy_function(read, element, kinds, stateful=False)
+        values = tf.ensure_shape(values, (None, None, None))
+        image = tf.cond(reason == b"", lambda: to_network(preparation.arrange(values[tf.newaxis])[0]), lambda: nothing)
+        image, display = tf.ensure_shape(image, preparation.image_shape), tf.ensure_shape(display, (None, None, None))
+        texts = {name: tf.ensure_shape(text, ()) for name, text in (("name", name), ("label", label), ("reason", reason))}
+        return {"row": element[0], "image": image, "display": display, **texts}
+
+    return source.elements(rows).map(load, num_parallel_calls=AT_ONCE, deterministic=True).prefetch(AT_ONCE)
+
+
+def read_samples(source, preparation, rows=None, display_side=0, strict=False):
+    """Yield the `Sample`s of `image_dataset`.
+
+    Raises:
+        ValueError: with `strict`, naming the first image that can't be read.
+    """
+    for element in image_dataset(source, preparation, rows, display_side).as_numpy_iterator():
+        entry, reason = source.entries[element["row"]], element["reason"].decode()
+        if reason and strict:
+            raise ValueError(f"{entry.name}: {reason}")
+        yield Sample(int(element["row"]), entry, None if reason else element["image"], element["display"], reason)
+
+
+def for_display(values, side):
+    """Pixels `[h, w, c]` in [0, 1] as uint8 with sides no longer than `side`."""
+    if not side:
+        return np.zeros((0, 0, 1), np.uint8)
+    levels = np.uint8(np.round(values * 255.0))
+    image = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
+    image.thumbnail((side, side))
+    display = np.asarray(image)
+    return display if display.ndim == 3 else display[..., np.newaxis]
+
+
+class Images(NamedTuple):
+    """Images as they are stored: a list of `[h, w, c]`, their entries, and the `Picture`s that can't be read."""
+
+    pixels: list
+    entries: list[Entry]
+    skipped: list[Picture]
+
+    @property
+    def names(self):
+        return [entry.name for entry in self.entries]
+
+
+def load_images(paths, normal_class=None, root=None):
+    """All images below some paths, in memory; what they take is what `GAN.fit`, `calibrate` and `predict` take.
+
+    Args:
+        paths, normal_class, root: as for `list_images`.
+
+    Returns:
+        `Images`. Unreadable files are skipped and listed.
+
+    Raises:
+        FileNotFoundError: if a path doesn't exist.
+        ValueError: if no image can be read.
+    """
+    pixels, entries, skipped = [], [], []
+    for entry in list_images(paths, normal_class, root):
+        picture = read_entry(entry)
+        if picture.pixels is None:
+            skipped.append(picture)
+        else:
+            pixels.append(picture.pixels)
+            entries.append(entry)
+    if not pixels:
+        raise ValueError(_none_readable(skipped))
+    return Images(pixels, entries, skipped)
+
+
+def _none_readable(skipped):
+    return f"None of {len(skipped)} images can be read; the first, {skipped[0].name}: {skipped[0].reason}"
+
+
+class Pool(NamedTuple):
+    """Prepared images, or tiles of them, on disk, to train on.
+
+    Attributes:
+        pixels: `DiskArray` `[N, H, W, C]` in [0, 1].
+        rows: `[N]`, the source's row that each is of.
+        skipped: the `Picture`s that can't be read.
+    """
+
+    pixels: DiskArray
+    rows: np.ndarray
+    skipped: list[Picture]
+
+
+def fill_pool(
+    source, preparation, rows, shape, cut=lambda row, image: image[np.newaxis], folder=None, strict=False, advance=lambda: None
+):
+    """Read images once and keep what is trained on.
+
+    Args:
+        source, preparation, rows, strict: as for `read_samples`.
+        shape: `(H, W, C)` of what is kept.
+        cut: from a row and its image to what is kept of it, `[n, H, W, C]`.
+        folder: where the file lies.
+        advance: called after each image, for a progress display.
+
+    Returns:
+        `Pool`.
+    """
+    pixels, owners, skipped = DiskArray(shape, folder), [], []
+    for sample in read_samples(source, preparation, rows, strict=strict):
+        if sample.image is None:
+            skipped.append(Picture(sample.entry.name, None, sample.reason))
+        else:
+            kept = cut(sample.row, to_pixels(sample.image))
+            pixels.append(kept)
+            owners.append(np.full(len(kept), sample.row))
+        advance()
+    if not owners:
+        raise ValueError(_none_readable(skipped))
+    return Pool(pixels, np.concatenate(owners), skipped)
+
+
+def count_channels(source, rows):
+    """3 where any of the images is in colour, else 1. Of files only the heads are read."""
+    return 3 if any(head is not None and head.channels == 3 for head in map(source.head, rows)) else 1
+
+
+def value_range(source, rows):
+    """The `value_range` of a `Preparation` for some images: None where 8 bits or floats in [0, 1] are all there is.
+
+    Else the least and the largest of all images' `QUANTILES`. All images of more than 8 bits are read for it.
+    """
+    deep = [row for row in rows if (head := source.head(row)) is not None and head.deep]
+    low, high, whole = np.inf, -np.inf, True
+    for element in source.elements(deep).as_numpy_iterator() if deep else ():
+        pixels = source.read(*element).pixels
+        if pixels is None or not np.isfinite(pixels).all():
+            continue
+        whole &= pixels.dtype.kind == "f" and pixels.min() >= 0.0 and pixels.max() <= 1.0
+        least, largest = np.quantile(pixels, QUANTILES)
+        low, high = min(low, least), max(high, largest)
+    return None if whole or not low < high else (float(low), float(high))

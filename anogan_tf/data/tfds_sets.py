@@ -1,0 +1,194 @@
+"""tensorflow-datasets: reading any labelled set of images, and preparing one from files on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from anogan_tf.data.entries import Entry, Picture, read_entry
+from anogan_tf.data.layouts import divide
+from anogan_tf.data.pictures import Head
+
+SPLITS = {"train": "train", "test": "test", "validation": "val", "val": "val"}  # tfds's names and ours
+_TFDS_SPLIT = {"train": "train", "test": "test", "val": "validation"}
+NORMAL = "normal"  # the feature by which the sets that are prepared here say what is
+UNLABELLED = "unlabelled"
+
+
+class TfdsSource:
+    """The images of a set that tensorflow-datasets knows, or has prepared already.
+
+    Args:
+        name: `NAME`, `NAME/CONFIG`, with `:VERSION` or without.
+        normal_class: the label of what is normal, its name or its number.
+        data_dir: where prepared sets lie; by default `~/tensorflow_datasets`.
+
+    Attributes:
+        entries: list of `Entry`; a row of the source is a number of this list.
+
+    Raises:
+        ValueError: if the set has no images, no labels, or none of that name.
+    """
+
+    def __init__(self, name, normal_class=None, data_dir=None):
+        self._builder = tfds.builder(name, data_dir=data_dir)
+        self._builder.download_and_prepare()
+        features = self._builder.info.features
+        for key, kind in (("image", tfds.features.Image), ("label", tfds.features.ClassLabel)):
+            if not isinstance(features.get(key), kind):
+                raise ValueError(f"{name} has no feature {key!r} of kind {kind.__name__}; it has {', '.join(features)}.")
+        self._image, self.name = features["image"], self._builder.info.full_name
+        self._splits = [split for split in SPLITS if split in self._builder.info.splits]
+        self.entries = divide(self._list_entries(features, normal_class))
+
+    def _list_entries(self, features, normal_class):
+        labels = features["label"]
+        known = NORMAL in features  # a set that was prepared here
+        if normal_class is None and not known:
+            raise ValueError(f"{self.name}: name the label that is normal (--normal-class): {', '.join(labels.names[:20])}.")
+        if normal_class is not None and str(normal_class) not in labels.names:
+            raise ValueError(f"{self.name} has no label {normal_class!r}; it has {', '.join(labels.names[:20])}.")
+        entries = []
+        for split in self._splits:
+            dataset = self._builder.as_dataset(split, decoders=self._without_images(), read_config=_in_order())
+            for row, example in enumerate(tfds.as_numpy(dataset)):
+                label = labels.int2str(example["label"])
+                normal = bool(example[NORMAL]) if normal_class is None else label == str(normal_class)
+                group = example["group"].decode() if known else ""
+                side = SPLITS[split] if len(self._splits) > 1 else ""
+                entries.append(Entry(f"tfds:{self.name}", split, row, label, normal, "", side, group))
+        return entries
+
+    def _without_images(self):
+        names = [key for key in self._builder.info.features if key in ("label", "group", NORMAL)]
+        return tfds.decode.PartialDecoding(dict.fromkeys(names, True))
+
+    def elements(self, rows):
+        """What `read` needs for each of some rows, as a `tf.data.Dataset` of tuples that begin with the row."""
+        rows = np.asarray(rows, np.int64)
+        wanted = np.zeros(len(self.entries), bool)
+        wanted[rows] = True
+        if not (np.diff(rows) > 0).all():
+            raise ValueError("Rows of a tfds set are read in their order; sort them.")
+        images = None
+        for split in self._splits:
+            decoders = tfds.decode.PartialDecoding({"image": True})
+            part = self._builder.as_dataset(split, decoders=decoders, read_config=_in_order())
+            part = part.map(lambda example: example["image"])
+            images = part if images is None else images.concatenate(part)
+        wanted = tf.constant(wanted)
+        return images.enumerate().filter(lambda row, image: wanted[row])
+
+    def read(self, row, image):
+        """The `Picture` of an element; transparency is dropped."""
+        channels = image.shape[-1]
+        return Picture(self.entries[row].name, image[..., : channels - (1 - channels % 2)])
+
+    def head(self, row):
+        """The `Head` of a row."""
+        return Head(1 if self._image.shape[-1] in (1, 2) else 3, deep=self._image.np_dtype != np.uint8)
+
+
+def _in_order():
+    return tfds.ReadConfig(interleave_cycle_length=1)
+
+
+def prepare_set(source, name, data_dir=None, version="1.0.0"):
+    """Write the images of files as a set of tensorflow-datasets: record files, read in place of the many.
+
+    >>> prepare_set(FileSource.of("mvtec/bottle"), "mvtec/bottle")
+    >>> TfdsSource("mvtec/bottle")                                     # or tfds.load("mvtec/bottle", split="test")
+
+    Each example has `image` (uint8, or uint16 where any file has more bits), `label`, `normal`, `mask` with `has_mask`, `group`
+    and `name`. Floats can't be stored, and nothing is skipped: a file that can't be read is an error.
+
+    Args:
+        source: a `FileSource`.
+        name: `NAME` or `NAME/CONFIG`.
+        data_dir: where prepared sets lie; by default `~/tensorflow_datasets`.
+        version: three numbers.
+
+    Returns:
+        The folder that was written.
+
+    Raises:
+        ValueError: for an image that can't be stored, by name.
+        FileExistsError: if there is such a set already.
+    """
+    entries = source.entries
+    heads = [head for head in map(source.head, range(len(entries))) if head is not None]
+    channels, deep = max((head.channels for head in heads), default=1), any(head.deep for head in heads)
+    kind = np.uint16 if deep else np.uint8
+    features = {
+        "image": tfds.features.Image(shape=(None, None, channels), dtype=kind, encoding_format="png"),
+        "label": tfds.features.ClassLabel(names=sorted({entry.label or UNLABELLED for entry in entries})),
+        NORMAL: np.bool_,
+        "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+        "has_mask": np.bool_,
+        "group": tfds.features.Text(),
+        "name": tfds.features.Text(),
+    }
+    by_split = {}
+    for row, entry in enumerate(entries):
+        by_split.setdefault(_TFDS_SPLIT.get(entry.split, "train"), []).append(row)
+    set_name, _, config = name.partition("/")
+    builder = tfds.dataset_builders.AdhocBuilder(
+        name=set_name,
+        config=config or None,
+        version=version,
+        features=tfds.features.FeaturesDict(features),
+        split_datasets={split: _Examples(source, rows, channels, kind) for split, rows in by_split.items()},
+        data_dir=data_dir,
+        description="Images from files, with what their layout says of them.",
+        disable_shuffling=True,
+    )
+    if builder.is_prepared():
+        raise FileExistsError(f"{builder.data_dir} exists; choose another name or version, or remove it.")
+    builder.download_and_prepare()
+    return Path(builder.data_dir)
+
+
+class _Examples:
+    """Numbered examples, read as they are written."""
+
+    def __init__(self, source, rows, channels, kind):
+        self._source, self._rows, self._channels, self._kind = source, rows, channels, kind
+
+    def __iter__(self):
+        for row in self._rows:
+            entry = self._source.entries[row]
+            pixels = _stored(_required(entry), self._channels, self._kind)
+            mask = np.zeros((*pixels.shape[:2], 1), np.uint8)
+            if entry.mask:
+                mask = _stored(_required(Entry(entry.mask)), 1, np.uint8)
+            yield (
+                row,
+                {
+                    "image": pixels,
+                    "label": entry.label or UNLABELLED,
+                    NORMAL: entry.normal is not False,
+                    "mask": mask,
+                    "has_mask": bool(entry.mask),
+                    "group": entry.group,
+                    "name": entry.name,
+                },
+            )
+
+
+def _required(entry):
+    picture = read_entry(entry)
+    if picture.pixels is None:
+        raise ValueError(f"{entry.name}: {picture.reason}")
+    return picture
+
+
+def _stored(picture, channels, kind):
+    pixels = picture.pixels
+    if pixels.dtype.kind == "f":
+        raise ValueError(f"{picture.name} holds floats; tensorflow-datasets keeps pixels of 8 and 16 bits.")
+    if pixels.dtype == np.uint8 and kind == np.uint16:
+        pixels = pixels.astype(np.uint16) * 257
+    if pixels.shape[-1] != channels:
+        pixels = np.repeat(pixels, 3, axis=-1) if channels == 3 else pixels[..., :1]
+    return pixels
