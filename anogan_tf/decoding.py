@@ -44,20 +44,21 @@ def decode_rows(encoded, preparation):
     flat = tf.RaggedTensorSpec((None, channels), tf.float32, ragged_rank=0)
     outputs = (flat, tf.TensorSpec((2,), tf.int32), tf.TensorSpec((), tf.bool))
     flat, sizes, valid = tf.map_fn(decode_row, (encoded, _kinds(encoded)), fn_output_signature=outputs)
+    pixels = tf.reshape(flat.values, (-1, channels))  # of no rows its shape would be none
     if preparation.keeps_size:
-        return _filled_up(flat, sizes), sizes, valid
-    return tf.reshape(flat.values, (-1, *preparation.image_shape)), sizes, valid
+        return _filled_up(pixels, sizes), sizes, valid
+    return tf.reshape(pixels, (-1, *preparation.image_shape)), sizes, valid
 
 
-def _filled_up(flat, sizes):
-    """Images `[N, H, W, C]`, H and W the largest of `sizes` `[N, 2]`, from the pixels of each in a row, `[N, (h * w), C]`."""
+def _filled_up(pixels, sizes):
+    """Images `[N, H, W, C]`, H and W the largest of `sizes` `[N, 2]`, from the pixels of one after another, `[P, C]`."""
     height, width = tf.unstack(tf.reduce_max(tf.pad(sizes, [(0, 1), (0, 0)]), axis=0))
     rows, columns = tf.range(height)[:, tf.newaxis], tf.range(width)
     heights, widths = (sizes[:, axis, tf.newaxis, tf.newaxis] for axis in (0, 1))
-    places = tf.cast(flat.row_starts(), tf.int32)[:, tf.newaxis, tf.newaxis] + rows * widths + columns
+    first = tf.cumsum(sizes[:, 0] * sizes[:, 1], exclusive=True)[:, tf.newaxis, tf.newaxis]
     inside = (rows < heights) & (columns < widths)
-    pixels = tf.gather(tf.pad(flat.values, [(0, 1), (0, 0)]), tf.where(inside, places, tf.shape(flat.values)[0]))
-    return tf.ensure_shape(pixels, (None, None, None, flat.shape[-1]))
+    places = tf.where(inside, first + rows * widths + columns, tf.shape(pixels)[0])
+    return tf.gather(tf.pad(pixels, [(0, 1), (0, 0)]), places)  # beyond an image the row of 0 after the last
 
 
 def _kinds(encoded):

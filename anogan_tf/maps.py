@@ -27,7 +27,7 @@ def smooth(residual, sigma=SMOOTHING):
     maps = tf.reduce_mean(tf.cast(residual, tf.float32), axis=-1, keepdims=True)
     if not sigma:
         return maps[..., 0]
-    kernel = _gaussian(sigma, largest=min(residual.shape[1:3]))
+    kernel = _gaussian(sigma, largest=min((side for side in residual.shape[1:3] if side), default=np.inf))
     reach = len(kernel) // 2
     maps = tf.pad(maps, [(0, 0), (reach, reach), (reach, reach), (0, 0)], mode="SYMMETRIC")
     for shape in ((-1, 1, 1, 1), (1, -1, 1, 1)):
@@ -36,7 +36,7 @@ def smooth(residual, sigma=SMOOTHING):
 
 
 def _gaussian(sigma, largest):
-    reach = min(int(np.ceil(3 * sigma)), largest)
+    reach = int(min(np.ceil(3 * sigma), largest))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     return (weights / weights.sum()).astype(np.float32)
 

@@ -13,7 +13,8 @@ from anogan_tf.saving import write_version
 
 INVALID_SCORE = 1e30  # of a row that is no image: the most anomalous there is, and a number that JSON can carry
 SCORES = ("score", "residual_score", "discrimination_score", "p_value", "is_anomaly", "threshold", "steps", "valid")
-MAPS = ("residual", "heatmap", "reconstruction", "size", "z")
+MAPS = ("residual", "heatmap", "reconstruction", "z")
+SIZE = "size"  # besides the maps of a detector with tiles, which has no z: how much of each row's maps is image
 IMAGES = tf.TensorSpec((None, None, None, None), tf.float32, name="images")
 IMAGE_BYTES = tf.TensorSpec((None,), tf.string, name="image_bytes")  # a name in _bytes: the REST API's mark of base64
 # Signature: its input, its outputs.
@@ -62,7 +63,8 @@ def write_saved_model(model, base, warm_up=warmup.BATCH_SIZES):
     def endpoint(read, outputs):
         def answer(rows):
             out = _answer(model, *read(rows, model.preparation))
-            return {name: out[name] for name in outputs if name in out}
+            wanted = (*outputs, SIZE) if "residual" in outputs else outputs
+            return {name: out[name] for name in wanted if name in out}
 
         return answer
 
@@ -93,7 +95,7 @@ def _answer(model, images, sizes, valid):
     if calibration is not None:
         out["heatmap"] = _heatmap(calibration, out["residual"], model.tile and sizes)
     if model.tile:
-        out["size"] = sizes
+        out[SIZE] = sizes
     out = {name: _by_row(valid, value, INVALID_SCORE if name.endswith("score") else 0) for name, value in out.items()}
     if calibration is not None:
         out["p_value"] = calibration.p_values(out["score"])

@@ -110,7 +110,9 @@ def highest(scores, layout, top):
     order = tf.gather(order, tf.argsort(tf.gather(layout.owners, order), stable=True))  # by image, then by score
     counts = tf.math.segment_sum(tf.ones_like(layout.owners), layout.owners)
     rank = tf.range(tf.size(order)) - tf.gather(tf.cumsum(counts, exclusive=True), layout.owners)
-    share = tf.gather(1.0 / tf.cast(tf.minimum(counts, top), tf.float32), layout.owners)
+    # Looked up, not divided: a graph's reciprocal can be a last bit off.
+    parts = tf.constant(1.0 / np.arange(1, top + 1), tf.float32)
+    share = tf.gather(tf.gather(parts, tf.minimum(counts, top) - 1), layout.owners)
     return tf.scatter_nd(order[:, tf.newaxis], tf.where(rank < top, share, 0.0), tf.shape(order))
 
 

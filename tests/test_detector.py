@@ -8,7 +8,9 @@ from conftest import make_gan
 
 from anogan_tf import networks
 from anogan_tf.detector import AnoGAN
+from anogan_tf.preparation import Preparation
 from anogan_tf.settings import SearchSettings
+from anogan_tf.tiling import Tiling
 
 KEYS = {"score", "residual_score", "discrimination_score", "residual", "reconstruction", "z", "steps", "converged"}
 
@@ -349,3 +351,97 @@ def test_a_graph_that_comes_too_early_says_so(tiny_detector, pixels):
         tf.function(tiny_detector.call)(tf.constant(pixels))
     expected = predict(tiny_detector, pixels)
     np.testing.assert_array_equal(tf.function(tiny_detector.call)(tf.constant(pixels))["score"], expected["score"])
+
+
+@pytest.fixture
+def tiled(tiny_gan):
+    preparation = Preparation((None, None, 1), scale=0.5, normalise=True)
+    return AnoGAN.from_gan(tiny_gan, steps=3, preparation=preparation, tiling=Tiling(stride=8, top=2))
+
+
+def photographs(count=20, seed=1):
+    draw = np.random.default_rng(seed)
+    return [draw.integers(0, 256, (*draw.integers(20, 80, 2), 3), np.uint8) for _ in range(count)]
+
+
+def test_tiles_of_many_images_in_one_search_are_each_images_own(tiled):
+    pictures = photographs()
+    together = tiled.predict(pictures)
+    assert together["score"].shape == (20,) and "z" not in together
+    for row, picture in enumerate(pictures[:5]):
+        alone = tiled.predict([picture])
+        for name in ("score", "residual_score", "discrimination_score", "steps", "converged"):
+            assert alone[name][0] == together[name][row], name
+        for name in ("residual", "reconstruction"):
+            np.testing.assert_array_equal(alone[name][0], together[name][row])
+        assert together["residual"][row].shape == (round(picture.shape[0] / 2), round(picture.shape[1] / 2), 1)
+
+
+def test_an_image_is_scored_by_its_tiles(tiled, tiny_gan):
+    """One tile after another through the detector of tiles gives the same scores, and the image the mean of the two highest."""
+    picture = photographs(1)[0]
+    image = tiled.preparation.read(picture)
+    height, width = image.shape[:2]
+    places = [(y, x) for y in [*range(0, height - 16, 8), height - 16] for x in [*range(0, width - 16, 8), width - 16]]
+    tiles = np.stack([image[y : y + 16, x : x + 16] for y, x in places])
+    one_by_one = AnoGAN.from_gan(tiny_gan, steps=3).predict(tiles, verbose=0)
+    out = tiled.predict([picture])
+    highest = np.argsort(-one_by_one["score"])[:2]
+    for name in ("score", "residual_score", "discrimination_score"):
+        np.testing.assert_allclose(out[name], one_by_one[name][highest].mean(), rtol=1e-6)
+    y, x = height // 2, width // 2
+
+    def weight(top, left):
+        along = [min(at - first, 15 - at + first) + 1 if 0 <= at - first < 16 else 0 for at, first in ((y, top), (x, left))]
+        return along[0] * along[1]
+
+    seen = [weight(*place) for place in places]
+    residuals = [
+        tile[y - top, x - left, 0] if weight else 0 for tile, weight, (top, left) in zip(one_by_one["residual"], seen, places)
+    ]
+    np.testing.assert_allclose(out["residual"][0][y, x, 0], np.average(residuals, weights=seen), rtol=1e-5)
+
+
+def test_a_tiled_detector_is_calibrated_by_images_and_saved_whole(tiled, tmp_path):
+    pictures = photographs()
+    tiled.calibrate(pictures, false_positive_rate=0.1)
+    out = tiled.predict(pictures)
+    np.testing.assert_array_equal(np.sort(out["score"]), tiled.calibration.scores)
+    heats = tiled.heatmap(out["residual"])
+    assert [heat.shape for heat in heats] == [residual.shape[:2] for residual in out["residual"]]
+    tiled.save(tmp_path / "tiled.keras")
+    again = AnoGAN.load(tmp_path / "tiled.keras")
+    assert again.tiling == Tiling(8, 2) and again.preparation.scale == 0.5 and again.preparation.normalise
+    reloaded = again.predict(pictures)
+    for name in ("score", "p_value", "is_anomaly"):
+        np.testing.assert_array_equal(out[name], reloaded[name])
+    np.testing.assert_array_equal(out["residual"][3], reloaded["residual"][3])
+
+
+def test_arrays_batches_and_lists_are_cut_alike(tiled):
+    pixels = np.stack([photographs(1, seed=2)[0]] * 3)
+    listed, array = tiled.predict(list(pixels)), tiled.predict(pixels)
+    dataset = tiled.predict(tf.data.Dataset.from_tensor_slices(pixels).batch(2), verbose=0)
+    for other in (array, dataset, {name: value.numpy() for name, value in tiled(pixels).items()}):
+        np.testing.assert_array_equal(listed["score"], other["score"])
+        np.testing.assert_array_equal(np.stack(listed["residual"]), other["residual"])
+
+
+def test_a_list_of_any_sizes_is_what_its_images_are(tiny_detector):
+    pictures = photographs()
+    out = tiny_detector.predict(pictures)
+    assert out["residual"].shape == (20, 16, 16, 1) and out["z"].shape == (20, 4)
+    np.testing.assert_array_equal(out["score"][7], tiny_detector.predict(pictures[7][np.newaxis], verbose=0)["score"][0])
+    with pytest.raises(ValueError, match=r"x\[1\].*4 channels"):
+        tiny_detector.predict([pictures[0], np.zeros((20, 20, 4), np.uint8)])
+    with pytest.raises(ValueError, match="x holds no images"):
+        tiny_detector.predict([])
+
+
+def test_tiles_need_a_preparation_of_their_channels_and_a_stride(tiny_gan):
+    with pytest.raises(ValueError, match="images of 3 channels, the networks take 1"):
+        AnoGAN.from_gan(tiny_gan, preparation=Preparation((None, None, 3)), tiling=Tiling(8))
+    with pytest.raises(ValueError, match="would leave gaps"):
+        AnoGAN.from_gan(tiny_gan, preparation=Preparation((None, None, 1)), tiling=Tiling(17))
+    with pytest.raises(ValueError, match="preparation makes images of shape"):
+        AnoGAN.from_gan(tiny_gan, preparation=Preparation((None, None, 1)))

@@ -15,7 +15,9 @@ from anogan_tf import serving, warmup
 from anogan_tf.detector import AnoGAN
 from anogan_tf.folding import for_inference
 from anogan_tf.networks import feature_extractor
+from anogan_tf.preparation import Preparation
 from anogan_tf.settings import PAPER
+from anogan_tf.tiling import Tiling
 
 WITHOUT_THE_PACKAGE = """
 import sys
@@ -273,3 +275,76 @@ def test_a_full_disk_leaves_nothing(tiny, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         tiny.export(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def photographs(count, seed=0, channels=3):
+    draw = np.random.default_rng(seed)
+    return [draw.integers(0, 256, (*draw.integers(20, 80, 2), channels), np.uint8) for _ in range(count)]
+
+
+def encoded(pictures):
+    return np.array([tf.io.encode_png(picture).numpy() for picture in pictures], object)
+
+
+@pytest.fixture(scope="module")
+def tiled(trained_gan):
+    preparation = Preparation((None, None, 1), scale=0.7, normalise=True)
+    detector = AnoGAN.from_gan(trained_gan, steps=5, preparation=preparation, tiling=Tiling(14, 2))
+    return detector.calibrate(photographs(20, seed=9))
+
+
+def test_whole_images_of_any_size_are_cut_searched_and_stitched_inside(tiled, tmp_path):
+    pictures = photographs(6)
+    out = tiled.predict(pictures)
+    expected = {**out, "heatmap": tiled.heatmap(out["residual"])}
+    with Served(tiled.export(tmp_path, warm_up=(1,))) as served:
+        answer = served("localize_bytes", image_bytes=encoded([*pictures, np.zeros((30, 30, 1), np.uint8)]))
+        scores = served("score_bytes", image_bytes=encoded(pictures))
+        marked = served("localize_bytes", image_bytes=np.array([b"hello", *encoded(pictures[:1])], object))
+        none = served("localize_bytes", image_bytes=np.zeros(0, object))
+    assert answer.keys() == {*serving.SCORES, "residual", "heatmap", "reconstruction", "size"} and "size" not in scores
+    for row in range(6):
+        height, width = answer["size"][row]
+        assert out["residual"][row].shape == (height, width, 1)
+        for name in ("residual", "reconstruction", "heatmap"):
+            np.testing.assert_array_equal(answer[name][row, :height, :width], expected[name][row], err_msg=name)
+            assert not answer[name][row, height:].any() and not answer[name][row, :, width:].any()
+        for name in ("score", "residual_score", "discrimination_score", "p_value", "is_anomaly", "steps"):
+            assert answer[name][row] == scores[name][row] == out[name][row], name
+    assert marked["valid"].tolist() == [False, True] and marked["size"][0].tolist() == [0, 0] and not marked["heatmap"][0].any()
+    assert marked["score"].tolist() == [np.float32(serving.INVALID_SCORE), out["score"][0]]
+    assert none["residual"].shape[0] == 0
+
+
+def test_images_of_one_size_are_tiled_too(tiled, tmp_path):
+    pixels = np.stack(photographs(1) * 3)
+    pixels = np.concatenate([pixels, 255 - pixels])
+    expected = tiled.predict(pixels)
+    with Served(tiled.export(tmp_path, warm_up=())) as served:
+        answer = served("localize", images=pixels.astype(np.float32) * np.float32(1 / 255))
+    assert_same({name: answer[name] for name in ("score", "residual", "reconstruction", "p_value", "steps")}, expected)
+    assert (answer["size"] == expected["residual"].shape[1:3]).all()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"fit": "pad"},
+        {"fit": "crop", "normalise": True},
+        {"value_range": (100.0, 3000.0)},
+        {"value_range": (100.0, 3000.0), "normalise": True, "fit": "pad"},
+    ],
+    ids=str,
+)
+def test_the_preparation_travels(tiny_gan, settings, tmp_path):
+    pictures = photographs(4)
+    if "value_range" in settings:
+        pictures = [picture[..., :1].astype(np.uint16) * 16 for picture in pictures] + pictures[:1]
+    detector = AnoGAN.from_gan(tiny_gan, steps=3, preparation=Preparation((16, 16, 1), **settings)).calibrate(photographs(20))
+    expected = answers(detector, pictures)
+    with Served(detector.export(tmp_path, warm_up=())) as served:
+        assert_same(served("localize_bytes", image_bytes=encoded(pictures)), expected)
+        one = pictures[0].astype(np.float32)[np.newaxis]
+        if "value_range" not in settings:
+            one *= np.float32(1 / 255)
+        assert_same(served("localize", images=one), expected, slice(0, 1))
