@@ -4,6 +4,7 @@ import tensorflow as tf
 from PIL import Image
 
 from anogan_tf.preparation import SMALLEST_SIDE, to_network
+from anogan_tf.tiling import map_to_images
 
 _HEAD = 54 + 4 * 256  # bytes looked at: a BMP's headers and its palette
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -39,26 +40,13 @@ def decode_rows(encoded, preparation):
         pixels = tf.switch_case(kind, decoders)
         valid = tf.reduce_all(tf.shape(pixels)[:2] >= SMALLEST_SIDE)
         image = tf.cond(valid, lambda: to_network(preparation.arrange(pixels[tf.newaxis])[0]), lambda: blank)
-        return tf.reshape(image, (-1, channels)), tf.shape(image)[:2], valid
+        return image, tf.shape(image)[:2], valid
 
-    flat = tf.RaggedTensorSpec((None, channels), tf.float32, ragged_rank=0)
-    outputs = (flat, tf.TensorSpec((2,), tf.int32), tf.TensorSpec((), tf.bool))
-    flat, sizes, valid = tf.map_fn(decode_row, (encoded, _kinds(encoded)), fn_output_signature=outputs)
-    pixels = tf.reshape(flat.values, (-1, channels))  # of no rows its shape would be none
-    if preparation.keeps_size:
-        return _filled_up(pixels, sizes), sizes, valid
-    return tf.reshape(pixels, (-1, *preparation.image_shape)), sizes, valid
-
-
-def _filled_up(pixels, sizes):
-    """Images `[N, H, W, C]`, H and W the largest of `sizes` `[N, 2]`, from the pixels of one after another, `[P, C]`."""
-    height, width = tf.unstack(tf.reduce_max(tf.pad(sizes, [(0, 1), (0, 0)]), axis=0))
-    rows, columns = tf.range(height)[:, tf.newaxis], tf.range(width)
-    heights, widths = (sizes[:, axis, tf.newaxis, tf.newaxis] for axis in (0, 1))
-    first = tf.cumsum(sizes[:, 0] * sizes[:, 1], exclusive=True)[:, tf.newaxis, tf.newaxis]
-    inside = (rows < heights) & (columns < widths)
-    places = tf.where(inside, first + rows * widths + columns, tf.shape(pixels)[0])
-    return tf.gather(tf.pad(pixels, [(0, 1), (0, 0)]), places)  # beyond an image the row of 0 after the last
+    outputs = (tf.TensorSpec((2,), tf.int32), tf.TensorSpec((), tf.bool))
+    images, sizes, valid = map_to_images(decode_row, (encoded, _kinds(encoded)), channels, outputs)
+    if not preparation.keeps_size:
+        images = tf.reshape(images, (-1, *preparation.image_shape))  # as it is, but known
+    return images, sizes, valid
 
 
 def _kinds(encoded):

@@ -10,6 +10,7 @@ from anogan_tf import warmup
 from anogan_tf.backend import keras
 from anogan_tf.decoding import decode_rows
 from anogan_tf.saving import write_version
+from anogan_tf.tiling import map_to_images
 
 INVALID_SCORE = 1e30  # of a row that is no image: the most anomalous there is, and a number that JSON can carry
 SCORES = ("score", "residual_score", "discrimination_score", "p_value", "is_anomaly", "threshold", "steps", "valid")
@@ -111,11 +112,11 @@ def _heatmap(calibration, residual, sizes):
         return calibration.heatmap(residual)
 
     def one(row):
-        residual, (height, width) = row[0], tf.unstack(row[1])
-        heat = calibration.heatmap(residual[tf.newaxis, :height, :width])[0]
-        return tf.pad(heat, [(0, tf.shape(residual)[0] - height), (0, tf.shape(residual)[1] - width)])
+        residual, size = row
+        heat = calibration.heatmap(residual[tf.newaxis, : size[0], : size[1]])
+        return heat[0, ..., tf.newaxis], size
 
-    return tf.map_fn(one, (residual, sizes), fn_output_signature=tf.TensorSpec((None, None), tf.float32))
+    return map_to_images(one, (residual, sizes), 1, [tf.TensorSpec((2,), tf.int32)])[0][..., 0]
 
 
 def _by_row(valid, value, otherwise):

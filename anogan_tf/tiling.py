@@ -167,3 +167,31 @@ def fill_up(images):
 def images_of(filled, sizes):
     """The images or maps `[h, w, ...]` that `fill_up` made a batch of, as a list."""
     return [image[:height, :width] for image, (height, width) in zip(filled, np.asarray(sizes))]
+
+
+def map_to_images(function, rows, channels, outputs):
+    """`tf.map_fn` where the rows give images of differing sizes: it fills them up. There may be no rows.
+
+    Args:
+        function: from a row to `(image [h, w, channels], its size [2], ...)`.
+        rows: tensors `[N, ...]`.
+        channels: an integer.
+        outputs: the `tf.TensorSpec`s of what follows the image.
+
+    Returns:
+        `(images [N, H, W, channels], sizes [N, 2], ...)`.
+    """
+
+    def flatten(row):
+        image, *others = function(row)
+        return tf.reshape(image, (-1, channels)), *others
+
+    spec = tf.RaggedTensorSpec((None, channels), tf.float32, ragged_rank=0)
+    flat, sizes, *others = tf.map_fn(flatten, rows, fn_output_signature=(spec, *outputs))
+    pixels = tf.reshape(flat.values, (-1, channels))  # of no rows its shape would be none
+    height, width = tf.unstack(tf.reduce_max(tf.pad(sizes, [(0, 1), (0, 0)]), axis=0))
+    down, right = tf.range(height)[:, tf.newaxis], tf.range(width)
+    heights, widths = (sizes[:, axis, tf.newaxis, tf.newaxis] for axis in (0, 1))
+    first = tf.cumsum(sizes[:, 0] * sizes[:, 1], exclusive=True)[:, tf.newaxis, tf.newaxis]
+    places = tf.where((down < heights) & (right < widths), first + down * widths + right, tf.shape(pixels)[0])
+    return tf.gather(tf.pad(pixels, [(0, 1), (0, 0)]), places), sizes, *others  # beyond an image the row of 0 after the last
