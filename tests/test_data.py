@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import tifffile
 from PIL import Image
 
 from anogan_tf import data
 from anogan_tf.data import sources
+from anogan_tf.data.pictures import Head
 from anogan_tf.preparation import Preparation
 
 rng = np.random.default_rng(0)
@@ -84,6 +86,30 @@ def test_sixteen_bits_of_colour_are_not_cut_and_turned_upright(tmp_path, channel
     chunk = len(exif).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
     (tmp_path / "turned.png").write_bytes(encoded[:33] + chunk + encoded[33:])
     np.testing.assert_array_equal(read(tmp_path / "turned.png"), np.rot90(kept, -1))
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_tiff_in_colour_keeps_its_bits(tmp_path, kind, channels):
+    pixels = rng.integers(0, 65536, (20, 24, channels)).astype(kind)
+    photometric = "minisblack" if channels == 2 else "rgb"
+    for name, options in (("one", {}), ("packed", {"compression": "zlib"}), ("turned", {"extratags": [(274, "H", 1, 6, True)]})):
+        tifffile.imwrite(tmp_path / f"{name}.tif", pixels, photometric=photometric, planarconfig="contig", **options)
+    tifffile.imwrite(tmp_path / "apart.tif", np.moveaxis(pixels, -1, 0), photometric=photometric, planarconfig="separate")
+    kept = pixels[..., : 3 if channels > 2 else 1]
+    for name in ("one", "packed", "apart"):
+        np.testing.assert_array_equal(read(tmp_path / f"{name}.tif"), kept)
+    np.testing.assert_array_equal(read(tmp_path / "turned.tif"), np.rot90(kept, -1))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_grey_tiff_keeps_its_bits(tmp_path, kind):
+    pixels = rng.integers(0, 256, (20, 24)).astype(kind) * (257 if kind == np.uint16 else 1)
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    found = read(tmp_path / "a.tif")
+    assert found.dtype == kind
+    np.testing.assert_array_equal(found[..., 0], pixels)
+    assert data.FileSource.of(tmp_path).head(0) == Head(1, deep=kind != np.uint8)
 
 
 def test_a_palette_of_greys_is_grey(tmp_path):

@@ -1,14 +1,18 @@
 """One picture file, PNG to TIFF, to pixels as they are stored: with all their bits, upright, without transparency."""
 
+import math
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+import tifffile
 from PIL import Image, ImageOps
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+TIFF_SUFFIXES = (".tif", ".tiff")
+ORIENTATION = 0x0112  # the EXIF tag
 GREY_MODES = ("1", "L", "LA", "I", "F")
 
 
@@ -21,22 +25,24 @@ class Head(NamedTuple):
 
 def read_pixels(file):
     """Pixels `[h, w, c]` of a picture file, uint8, uint16 or float32, c 1 or 3. Decoders raise many kinds of errors."""
+    if _is_deep_tiff(file):
+        return _read_tiff(file)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file) as image:
-            if _is_cut_tiff(image):
-                return _turned(_read_tiff(file), image)
-            if _is_cut_png(image):
-                image.load()  # what is damaged is Pillow's to find
-                return _turned(tf.io.decode_png(Path(file).read_bytes(), dtype=tf.uint16).numpy(), image)
-            return _to_array(ImageOps.exif_transpose(image))
+            if not _is_cut_png(image):
+                return _to_array(ImageOps.exif_transpose(image))
+            image.load()  # what is damaged is Pillow's to find
+            pixels = tf.io.decode_png(Path(file).read_bytes(), dtype=tf.uint16).numpy()
+            return _upright(pixels, image.getexif().get(ORIENTATION, 1))
 
 
 def read_head(file):
     """The `Head` of a picture file, from its header."""
+    if _is_deep_tiff(file):
+        with tifffile.TiffFile(file) as tiff:
+            return Head(1 if tiff.pages[0].samplesperpixel < 3 else 3, deep=True)
     with Image.open(file) as image:
-        if _is_cut_tiff(image):
-            return Head(1 if image.tag_v2.get(277, 1) < 3 else 3, deep=True)
         grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
         return Head(1 if grey else 3, deep=_is_cut_png(image) or image.mode[0] in "IF")
 
@@ -66,30 +72,35 @@ def _is_cut_png(image):
     return image.format == "PNG" and image.mode[:2] != "I;" and str(image.tile[0][-1]).endswith(";16B")
 
 
-def _is_cut_tiff(image):
-    """Whether it is a TIFF of 16 bits or more of which Pillow keeps 8: colour, or grey with transparency."""
-    return image.format == "TIFF" and max(image.tag_v2.get(258, (1,))) > 8 and image.tag_v2.get(277, 1) > 1
+def _is_deep_tiff(file):
+    """Whether it is a TIFF of which Pillow keeps 8 bits, or nothing: more bits in colour, or with transparency."""
+    if Path(file).suffix.lower() not in TIFF_SUFFIXES:
+        return False
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            return tiff.pages[0].samplesperpixel > 1 and tiff.pages[0].bitspersample > 8
+    except tifffile.TiffFileError:
+        return False  # Pillow says what is wrong with it
 
 
 def _read_tiff(file):
-    import tifffile
-
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages[0]
-        pixels = page.asarray()
-        if page.planarconfig == 2:  # channels one after another
-            pixels = np.moveaxis(pixels, 0, -1)
+        if page.imagewidth * page.imagelength > (Image.MAX_IMAGE_PIXELS or math.inf):
+            raise ValueError(f"{page.imagewidth}x{page.imagelength} pixels; could be a decompression bomb")
+        pixels = np.moveaxis(page.asarray(), 0, -1) if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else page.asarray()
+        orientation = page.tags.valueof(ORIENTATION, 1)
     if pixels.dtype.kind == "f":
-        return pixels.astype(np.float32)
-    if pixels.dtype != np.uint16:
+        pixels = pixels.astype(np.float32)
+    elif pixels.dtype != np.uint16:
         raise ValueError(f"a TIFF of {pixels.dtype} in colour; 8 and 16 bits and floats can be read")
-    return pixels
+    return _upright(pixels, int(orientation))
 
 
-def _turned(pixels, image):
-    """Pixels `[h, w, c]` without transparency, upright by the EXIF orientation of their Pillow image."""
+def _upright(pixels, orientation):
+    """Pixels `[h, w, c]` without transparency, turned as an EXIF orientation says."""
     height, width, channels = pixels.shape
     places = Image.fromarray(np.arange(height * width, dtype=np.int32).reshape(height, width))
-    places.getexif()[0x0112] = image.getexif().get(0x0112, 1)
+    places.getexif()[ORIENTATION] = orientation
     turned = np.asarray(ImageOps.exif_transpose(places))
     return pixels.reshape(-1, channels)[..., : 1 if channels < 3 else 3][turned]

@@ -32,9 +32,16 @@ class TfdsSource:
     """
 
     def __init__(self, name, normal_class=None, data_dir=None):
-        self._builder = tfds.builder(name, data_dir=data_dir)
+        try:
+            self._builder = tfds.builder(name, data_dir=data_dir)
+        except tfds.core.DatasetNotFoundError:  # its message lists the thousand that there are
+            where = data_dir or tfds.core.constants.DATA_DIR
+            raise ValueError(
+                f"{name}: tensorflow-datasets knows no such set, and none is prepared in {where}. Its page lists those that "
+                "there are: https://www.tensorflow.org/datasets/catalog"
+            ) from None
         self._builder.download_and_prepare()
-        features = self._builder.info.features
+        features = dict(self._builder.info.features)
         for key, kind in (("image", tfds.features.Image), ("label", tfds.features.ClassLabel)):
             if not isinstance(features.get(key), kind):
                 raise ValueError(f"{name} has no feature {key!r} of kind {kind.__name__}; it has {', '.join(features)}.")

@@ -1,0 +1,206 @@
+import csv
+import gzip
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anogan_tf import data
+from anogan_tf.data import FileSource, list_images
+from anogan_tf.workflows import normal_rows, rows_to_score
+
+rng = np.random.default_rng(0)
+
+
+def save(path, height=12, width=12):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (height, width), np.uint8)).save(path)
+    return path
+
+
+def of(entries, root):
+    """What an entry says, with its path below the root."""
+    return [
+        (entry.path[len(str(root)) + 1 :], entry.label, entry.normal, entry.split, entry.mask[len(str(root)) + 1 :])
+        for entry in entries
+    ]
+
+
+def table(path, rows, delimiter=","):
+    with open(path, "w", newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    return path
+
+
+def test_the_benchmark_layout(tmp_path):
+    for name in ("train/good/0.png", "test/good/1.png", "test/crack/2.png", "ground_truth/crack/2_mask.png", "test/hole/3.png"):
+        save(tmp_path / name)
+    (tmp_path / "license.txt").touch()
+    entries = list_images(tmp_path)
+    assert of(entries, tmp_path) == [
+        ("train/good/0.png", "good", True, "train", ""),
+        ("test/crack/2.png", "crack", False, "test", "ground_truth/crack/2_mask.png"),
+        ("test/good/1.png", "good", True, "test", ""),
+        ("test/hole/3.png", "hole", False, "test", ""),
+    ]
+    source = FileSource(entries)
+    assert normal_rows(source) == [0] and rows_to_score(source) == [1, 2, 3] and rows_to_score(source, "all") == [0, 1, 2, 3]
+
+
+def test_good_beside_others(tmp_path):
+    for row in range(20):
+        save(tmp_path / "good" / f"{row:02d}.png")
+    save(tmp_path / "scratched" / "a.png")
+    save(tmp_path / "ground_truth" / "scratched" / "a_mask.png")
+    entries = list_images(tmp_path)
+    assert [(entry.label, entry.normal, bool(entry.mask)) for entry in entries] == [("good", True, False)] * 20 + [
+        ("scratched", False, True)
+    ]
+    # A fifth of the good ones is kept for the test, the same ones each time, and never trained on.
+    assert sum(entry.split == "test" for entry in entries) == 5 and entries[-1].split == "test"
+    assert entries == list_images(tmp_path)
+    source = FileSource(entries)
+    assert not set(normal_rows(source)) & set(rows_to_score(source)) and len(normal_rows(source)) == 16
+
+
+def test_folders_by_class(tmp_path):
+    for name in ("cat/1.png", "dog/2.png", "dog/3.png"):
+        save(tmp_path / name)
+    assert [entry.normal for entry in list_images(tmp_path, "dog")] == [False, True, True]
+    assert [entry.label for entry in list_images(tmp_path)] == [""] * 3  # without it, just images
+    with pytest.raises(ValueError, match="No image is labelled 'cow'"):
+        list_images(tmp_path, "cow")
+
+
+def test_a_table(tmp_path):
+    for name in ("a.png", "b.png", "sub/c.png", "m.png"):
+        save(tmp_path / name)
+    rows = [("File", "Class", "mask", "split", "group")]
+    rows += [("a.png", "good", "", "train", "1"), ("b.png", "bad", "m.png", "test", "2"), ("sub/c.png", "good", "", "test", "3")]
+    for delimiter in ",;":
+        entries = list_images(table(tmp_path / "parts.csv", rows, delimiter))
+        assert of(entries, tmp_path) == [
+            ("a.png", "good", True, "train", ""),
+            ("b.png", "bad", False, "test", "m.png"),
+            ("sub/c.png", "good", True, "test", ""),
+        ]
+        assert [entry.group for entry in entries] == ["1", "2", "3"]
+
+
+def test_a_table_elsewhere_needs_the_root(tmp_path):
+    save(tmp_path / "images" / "a.png")
+    parts = tmp_path / "tables" / "parts.csv"
+    parts.parent.mkdir()
+    table(parts, [("path",), ("a.png",)])
+    assert data.read_entry(list_images(parts, root=tmp_path / "images")[0]).pixels.shape == (12, 12, 1)
+    assert "No such file" in data.read_entry(list_images(parts)[0]).reason
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ([("path", "label")], "parts.csv has no rows"),
+        ([("name", "label"), ("a.png", "good")], "has no column path; it has name, label"),
+        (
+            [("path", "split", "group"), ("a.png", "train", "7"), ("b.png", "test", "7")],
+            "Group '7' has images in both 'train' and 'test'",
+        ),
+    ],
+)
+def test_tables_that_cannot_be_used(tmp_path, rows, message):
+    with pytest.raises(ValueError, match=message):
+        list_images(table(tmp_path / "parts.csv", rows))
+
+
+def test_a_group_is_never_torn_apart(tmp_path):
+    """Groups 0 to 9 are good, of 10 and 11 one image of six is bad: no row of theirs is trained on."""
+    rows = [("path", "label", "group")]
+    for group in range(12):
+        for number in range(6):
+            name = save(tmp_path / f"{group}-{number}.png").name
+            rows.append((name, "bad" if group > 9 and number == 3 else "good", f"tile {group}"))
+    entries = list_images(table(tmp_path / "parts.csv", rows))
+    sides = {}
+    for entry in entries:
+        assert sides.setdefault(entry.group, entry.split) == entry.split
+    assert sides["tile 10"] == sides["tile 11"] == "test" and sorted(sides.values()).count("test") == 4
+
+
+def write_idx(path, values):
+    head = bytes([0, 0, 8, values.ndim]) + b"".join(side.to_bytes(4, "big") for side in values.shape)
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wb") as file:
+        file.write(head + values.tobytes())
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_idx(tmp_path, suffix):
+    images = {part: rng.integers(0, 256, (count, 9, 7), np.uint8) for part, count in (("train", 6), ("t10k", 4))}
+    for part, pixels in images.items():
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte{suffix}", pixels)
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte{suffix}", np.arange(len(pixels), dtype=np.uint8) % 3)
+    entries = list_images(tmp_path, "1")
+    assert [(entry.split, entry.label, entry.normal) for entry in entries[:5]] == [
+        ("test", "0", False), ("test", "1", True), ("test", "2", False), ("test", "0", False), ("train", "0", False)
+    ]  # fmt: skip
+    for entry in entries:
+        part = "train" if entry.split == "train" else "t10k"
+        np.testing.assert_array_equal(data.read_entry(entry).pixels[..., 0], images[part][entry.row])
+    assert len(normal_rows(FileSource(entries))) == 2
+
+
+def test_idx_that_is_cut_short_says_so(tmp_path):
+    write_idx(tmp_path / "train-images-idx3-ubyte", np.zeros((5, 9, 7), np.uint8))
+    whole = (tmp_path / "train-images-idx3-ubyte").read_bytes()
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(whole[:-1])
+    assert "ends after 314 of 315 bytes" in data.read_entry(list_images(tmp_path)[0]).reason
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(b"hello")
+    assert "not an IDX file" in data.read_entry(list_images(tmp_path)[0]).reason
+
+
+@pytest.mark.parametrize("names", [("{}_images", "{}_labels"), ("x_{}", "y_{}")])
+def test_arrays_in_parts(tmp_path, names):
+    arrays = {}
+    for part, count in (("train", 3), ("val", 2), ("test", 4)):
+        if part == "val" and names[0] == "x_{}":
+            continue
+        arrays[names[0].format(part)] = rng.integers(0, 256, (count, 8, 8), np.uint8)
+        arrays[names[1].format(part)] = np.arange(count)[:, np.newaxis] % 2  # as MedMNIST has them
+    np.savez(tmp_path / "set.npz", **arrays)
+    entries = list_images(tmp_path / "set.npz")
+    assert {entry.split for entry in entries} == {name for name in ("train", "val", "test") if names[0].format(name) in arrays}
+    for entry in entries:
+        assert entry.normal == (entry.row % 2 == 0)  # 0 is normal, unless another is named
+        np.testing.assert_array_equal(data.read_entry(entry).pixels[..., 0], arrays[names[0].format(entry.split)][entry.row])
+
+
+def test_labels_that_say_nothing_of_normal(tmp_path):
+    np.savez(tmp_path / "set.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.array([3.0, 5.0, 5.0, 7.0]))
+    source = FileSource.of(tmp_path)
+    assert [entry.label for entry in source.entries] == ["3", "5", "5", "7"] and rows_to_score(source) == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="name the one that is normal .--normal-class.: 3, 5, 7"):
+        normal_rows(source)
+
+
+def test_nothing_outside_a_folder_is_followed(tmp_path):
+    outside = save(tmp_path / "outside" / "secret.png")
+    inside = tmp_path / "inside"
+    save(inside / "own.png")
+    (inside / "alias.png").symlink_to(inside / "own.png")
+    (inside / "link.png").symlink_to(outside)
+    (inside / "folder").symlink_to(outside.parent)
+    (inside / "dead.png").symlink_to(tmp_path / "nowhere.png")
+    read = {entry.path[len(str(inside)) + 1 :]: data.read_entry(entry) for entry in list_images(inside)}
+    assert read.keys() == {"own.png", "alias.png", "link.png", "folder"}
+    assert read["own.png"].pixels is not None and read["alias.png"].pixels is not None
+    assert f"a link out of {inside}" in read["link.png"].reason and "a link to a folder" in read["folder"].reason
+    rows = [
+        ("path", "mask"),
+        ("own.png", ""),
+        ("../outside/secret.png", ""),
+        (str(outside), ""),
+        ("own.png", "../outside/secret.png"),
+    ]
+    entries = list_images(table(inside / "parts.csv", rows))
+    assert [bool(entry.refused) for entry in entries] == [False, True, True, True]
+    assert "path ../outside/secret.png lies outside" in data.read_entry(entries[1]).reason

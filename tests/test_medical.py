@@ -1,0 +1,138 @@
+"""DICOM and NIfTI, written by pydicom and nibabel."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from anogan_tf import data
+from anogan_tf.data import list_images, medical, sources
+
+pydicom = pytest.importorskip("pydicom")
+nibabel = pytest.importorskip("nibabel")
+rng = np.random.default_rng(0)
+STORED = rng.integers(0, 4096, (20, 24)).astype(np.uint16)
+
+
+def write_dicom(path, pixels, kind="MONOCHROME2", bits=12, signed=False, **elements):
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    frames = pixels.ndim == 3 and pixels.shape[-1] != 3
+    dataset.Rows, dataset.Columns = pixels.shape[1:3] if frames else pixels.shape[:2]
+    if frames:
+        dataset.NumberOfFrames = len(pixels)
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3 if kind == "RGB" else 1, kind
+    if kind == "RGB":
+        dataset.PlanarConfiguration = 0
+    dataset.BitsAllocated = pixels.dtype.itemsize * 8
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, int(signed)
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    dataset.PixelData = pixels.tobytes()
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def read(path, row=None):
+    found = data.read_entry(list_images(path)[row or 0])
+    assert found.pixels is not None, found.reason
+    return found.pixels
+
+
+def test_all_bits_of_a_radiograph(tmp_path):
+    pixels = read(write_dicom(tmp_path / "a.dcm", STORED))
+    assert pixels.dtype == np.float32 and pixels.shape == (20, 24, 1)
+    np.testing.assert_allclose(pixels[..., 0], STORED / 4095.0, atol=1e-6)
+
+
+def test_monochrome1_is_turned(tmp_path):
+    np.testing.assert_allclose(
+        read(write_dicom(tmp_path / "a.dcm", STORED, "MONOCHROME1"))[..., 0], 1 - STORED / 4095.0, atol=1e-6
+    )
+
+
+def test_rescale_slope_and_window(tmp_path):
+    """A CT: stored 0 to 4095, Hounsfield units stored - 1024, a window of -160 to 240."""
+    rescaled = {"RescaleSlope": 1, "RescaleIntercept": -1024}
+    np.testing.assert_allclose(read(write_dicom(tmp_path / "a.dcm", STORED, **rescaled))[..., 0], STORED / 4095.0, atol=1e-6)
+    window = {"WindowCenter": 40, "WindowWidth": 400}
+    pixels = read(write_dicom(tmp_path / "b.dcm", STORED, **rescaled, **window))[..., 0]
+    units = STORED.astype(float) - 1024
+    expected = np.clip((units - 39.5) / 399 + 0.5, 0, 1)  # PS3.3 C.11.2.1.2.1
+    np.testing.assert_allclose(pixels, expected, atol=1e-5)
+
+
+def test_signed_values(tmp_path):
+    signed = STORED.astype(np.int16) - 2048
+    np.testing.assert_allclose(read(write_dicom(tmp_path / "a.dcm", signed, signed=True))[..., 0], STORED / 4095.0, atol=1e-6)
+
+
+def test_colour_and_frames(tmp_path):
+    colour = rng.integers(0, 256, (20, 24, 3), np.uint8)
+    np.testing.assert_allclose(read(write_dicom(tmp_path / "c.dcm", colour, "RGB", bits=8)), colour / 255.0, atol=1e-6)
+    film = rng.integers(0, 256, (3, 20, 24), np.uint8)
+    path = write_dicom(tmp_path / "f.dcm", film, bits=8)
+    assert [entry.name for entry in list_images(path)] == [f"{path}[{frame}]" for frame in range(3)]
+    for frame in range(3):
+        np.testing.assert_allclose(read(path, frame)[..., 0], film[frame] / 255.0, atol=1e-6)
+    source = data.FileSource.of([path, tmp_path / "c.dcm"])
+    assert [source.head(row).channels for row in range(4)] == [1, 1, 1, 3]
+    assert sources.value_range(source, range(4)) is None  # they come in [0, 1]
+
+
+def test_files_as_scanners_name_them(tmp_path):
+    for name in ("IM000001", "1.2.840.113619.2"):
+        write_dicom(tmp_path / name, STORED)
+    (tmp_path / "README").write_text("no image")
+    assert len(list_images(tmp_path)) == 2 and read(tmp_path / "IM000001").shape == (20, 24, 1)
+
+
+def test_a_dicom_file_that_is_none_or_too_large(tmp_path, monkeypatch):
+    (tmp_path / "text.dcm").write_text("hello")
+    assert "not a readable image" in data.read_picture(tmp_path / "text.dcm").reason
+    path = write_dicom(tmp_path / "a.dcm", STORED)
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+    assert "decompression bomb" in data.read_picture(path).reason
+
+
+@pytest.mark.parametrize("name", ["v.nii", "v.nii.gz"])
+def test_slices_of_a_volume_upright_in_their_own_values(tmp_path, name):
+    """Stored left to right, back to front, bottom to top: row 0 of a slice is the front."""
+    values = rng.normal(size=(7, 9, 5)).astype(np.float32) * 1000
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([1.0, 1.0, 2.0, 1.0])), tmp_path / name)
+    entries = list_images(tmp_path)
+    assert [entry.name for entry in entries] == [f"{tmp_path / name}[{row}]" for row in range(5)]
+    for row, entry in enumerate(entries):
+        np.testing.assert_array_equal(data.read_entry(entry).pixels[..., 0], values[:, ::-1, row].T)
+    # The same volume stored in another order of axes, and front to back, gives the same slices.
+    turned = nibabel.Nifti1Image(
+        values.transpose(2, 0, 1)[:, :, ::-1], np.array([[0, 1, 0, 0], [0, 0, -1, 8], [2, 0, 0, 0], [0, 0, 0, 1.0]])
+    )
+    nibabel.save(turned, tmp_path / "turned.nii")
+    again = list_images(tmp_path / "turned.nii")
+    assert len(again) == 5
+    for one, other in zip(entries, again):
+        np.testing.assert_array_equal(data.read_entry(one).pixels, data.read_entry(other).pixels)
+    low, high = sources.value_range(data.FileSource(entries), range(5))
+    assert values.min() <= low < -1000 and 1000 < high <= values.max()
+
+
+def test_a_volume_of_four_axes_is_refused(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4)), tmp_path / "v.nii")
+    assert "only those of three axes" in data.read_entry(list_images(tmp_path)[0]).reason
+
+
+def test_without_the_packages_the_remedy_is_named(tmp_path, monkeypatch):
+    paths = [tmp_path / "a.dcm", tmp_path / "v.nii"]
+    write_dicom(paths[0], STORED)
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)), paths[1])
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    medical._read_volume.cache_clear()
+    for path, extra in zip(paths, ("dicom", "nifti")):
+        assert f"pip install 'anogan_tf[{extra}]'" in data.read_entry(list_images(path)[0]).reason
