@@ -238,9 +238,11 @@ def train_files(
         "tiling": tiling,
         **searching,
     }
+    beside = Path(model).parent
+    beside.mkdir(parents=True, exist_ok=True)
+    pool, split = _read_normals(source, preparation, image_shape, tile and tiles, beside, seed, strict, progress)
+    check_count(len(split.held_out), false_positive_rate)
     with replacing_folder(training_state(model)) as state:
-        pool, split = _read_normals(source, preparation, image_shape, tile and tiles, state, seed, strict, progress)
-        check_count(len(split.held_out), false_positive_rate)
         (state / "held_out.txt").write_text("".join(f"{source.entries[row].name}\n" for row in split.held_out))
         training = {"preparation": Preparation(image_shape, augment=preparation.augment), "seed": seed, **training}
         pixels = pool.pixels.subset(np.isin(pool.rows, split.trained))

@@ -58,7 +58,7 @@ class TfdsSource:
             raise ValueError(f"{self.name} has no label {normal_class!r}; it has {', '.join(labels.names[:20])}.")
         entries = []
         for split in self._splits:
-            dataset = self._builder.as_dataset(split, decoders=self._without_images(), read_config=_in_order())
+            dataset = self._builder.as_dataset(split=split, decoders=self._without_images(), read_config=_in_order())
             for row, example in enumerate(tfds.as_numpy(dataset)):
                 label = labels.int2str(example["label"])
                 normal = bool(example[NORMAL]) if normal_class is None else label == str(normal_class)
@@ -81,7 +81,7 @@ class TfdsSource:
         images = None
         for split in self._splits:
             decoders = tfds.decode.PartialDecoding({"image": True})
-            part = self._builder.as_dataset(split, decoders=decoders, read_config=_in_order())
+            part = self._builder.as_dataset(split=split, decoders=decoders, read_config=_in_order())
             part = part.map(lambda example: example["image"])
             images = part if images is None else images.concatenate(part)
         wanted = tf.constant(wanted)
