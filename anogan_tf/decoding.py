@@ -1,5 +1,7 @@
 """Encoded pictures to pixels inside a graph: the same numbers that the library reads from the same files."""
 
+from typing import NamedTuple
+
 import tensorflow as tf
 from PIL import Image
 
@@ -13,6 +15,22 @@ _PNG_KINDS = (
 )
 
 
+class Rows(NamedTuple):
+    """The rows of a request, prepared.
+
+    Attributes:
+        images: `[N, H, W, C]` float32 in [-1, 1] as `Preparation` gives them; where those keep their own sizes, filled up.
+        sizes: `[N, 2]` int32, how much of each is image.
+        valid: `[N]` bool, whether the row was an image at all.
+        given: `[N, 2]` int32, height and width before the preparation.
+    """
+
+    images: tf.Tensor
+    sizes: tf.Tensor
+    valid: tf.Tensor
+    given: tf.Tensor
+
+
 def decode_rows(encoded, preparation):
     """Decode and prepare a batch of pictures, PNG, JPEG, GIF or BMP, of any size, grey or colour.
 
@@ -24,9 +42,8 @@ def decode_rows(encoded, preparation):
         preparation: a `Preparation`.
 
     Returns:
-        `(images, sizes, valid)`: float32 `[N, H, W, C]` in [-1, 1] as `Preparation` gives them; where those keep their own
-        sizes, int32 `[N, 2]`, they are filled up with 0 to the largest. And bool `[N]`: false, with images 0, for bytes that
-        by their header are no picture of these formats, or one that is too small or too large.
+        `Rows`. Not valid, with images of 0, are bytes that by their header are no picture of these formats, or one that is too
+        small or too large.
 
     Raises:
         InvalidArgumentError: when the graph runs on a picture that is damaged behind its header.
@@ -40,13 +57,13 @@ def decode_rows(encoded, preparation):
         pixels = tf.switch_case(kind, decoders)
         valid = tf.reduce_all(tf.shape(pixels)[:2] >= SMALLEST_SIDE)
         image = tf.cond(valid, lambda: to_network(preparation.arrange(pixels[tf.newaxis])[0]), lambda: blank)
-        return image, tf.shape(image)[:2], valid
+        return image, tf.shape(image)[:2], valid, tf.shape(pixels)[:2]
 
-    outputs = (tf.TensorSpec((2,), tf.int32), tf.TensorSpec((), tf.bool))
-    images, sizes, valid = map_to_images(decode_row, (encoded, _kinds(encoded)), channels, outputs)
-    if not preparation.keeps_size:
-        images = tf.reshape(images, (-1, *preparation.image_shape))  # as it is, but known
-    return images, sizes, valid
+    size = tf.TensorSpec((2,), tf.int32)
+    rows = Rows(*map_to_images(decode_row, (encoded, _kinds(encoded)), channels, (size, tf.TensorSpec((), tf.bool), size)))
+    if preparation.keeps_size:
+        return rows
+    return rows._replace(images=tf.reshape(rows.images, (-1, *preparation.image_shape)))  # as it is, but known
 
 
 def _kinds(encoded):

@@ -131,6 +131,28 @@ class Preparation(keras.layers.Layer):
         maps = tf.image.resize(maps, inner)[..., 0]
         return tf.pad(maps, [(0, 0), (top, height - top - inner[0]), (left, width - left - inner[1])])
 
+    def window(self, sizes):
+        """Where maps of prepared images lie on the images themselves.
+
+        Args:
+            sizes: `[N, 2]` int32, height and width of the images before they were prepared.
+
+        Returns:
+            `[N, 4]` float32: top, left, bottom and right of the map, where the image is 0 to 1. "pad" reaches beyond it.
+        """
+        sizes = tf.convert_to_tensor(sizes, tf.int32)
+        height, width = tf.unstack(sizes, axis=1)
+        corners = [0.0, 0.0, 1.0, 1.0] * tf.ones((tf.shape(sizes)[0], 1))
+        if self.keeps_size or self.fit == "stretch":
+            return corners
+        size = self.image_shape[:2]
+        first, inner = (_padded if self.fit == "pad" else _cropped)(height, width, *size)
+        first, inner = (tf.cast(tf.stack(pair, axis=1), tf.float32) for pair in (first, inner))
+        if self.fit == "pad":
+            return tf.concat([-first / inner, (tf.constant(size, tf.float32) - first) / inner], axis=1)
+        sizes = tf.cast(sizes, tf.float32)
+        return tf.concat([first / sizes, (first + inner) / sizes], axis=1)
+
     def _rescale(self, pixels):
         if self.scale == 1.0:
             return pixels

@@ -8,14 +8,15 @@ import tensorflow as tf
 
 from anogan_tf import warmup
 from anogan_tf.backend import keras
-from anogan_tf.decoding import decode_rows
+from anogan_tf.decoding import Rows, decode_rows
 from anogan_tf.saving import write_version
 from anogan_tf.tiling import map_to_images
 
 INVALID_SCORE = 1e30  # of a row that is no image: the most anomalous there is, and a number that JSON can carry
 SCORES = ("score", "residual_score", "discrimination_score", "p_value", "is_anomaly", "threshold", "steps", "valid")
 MAPS = ("residual", "heatmap", "reconstruction", "z")
-SIZE = "size"  # besides the maps of a detector with tiles, which has no z: how much of each row's maps is image
+# Besides the maps, where they need it: how much of a row's maps is image (with tiles, where there is no z); where they lie on it.
+PLACES = ("size", "window")
 IMAGES = tf.TensorSpec((None, None, None, None), tf.float32, name="images")
 IMAGE_BYTES = tf.TensorSpec((None,), tf.string, name="image_bytes")  # a name in _bytes: the REST API's mark of base64
 # Signature: its input, its outputs.
@@ -63,8 +64,8 @@ def write_saved_model(model, base, warm_up=warmup.BATCH_SIZES):
 
     def endpoint(read, outputs):
         def answer(rows):
-            out = _answer(model, *read(rows, model.preparation))
-            wanted = (*outputs, SIZE) if "residual" in outputs else outputs
+            out = _answer(model, read(rows, model.preparation))
+            wanted = (*outputs, *PLACES) if "residual" in outputs else outputs
             return {name: out[name] for name in wanted if name in out}
 
         return answer
@@ -83,20 +84,22 @@ def write_saved_model(model, base, warm_up=warmup.BATCH_SIZES):
 
 
 def _check_images(images, preparation):
-    """`(images, sizes, valid)`, as `decode_rows` gives them."""
+    """`Rows`, as `decode_rows` gives them."""
     valid = preparation.valid_rows(images)
-    images = preparation(_by_row(valid, images, 0.0))
-    count, height, width = tf.unstack(tf.shape(images)[:3])
-    return images, tf.tile([[height, width]], (count, 1)), valid
+    prepared = preparation(_by_row(valid, images, 0.0))
+    sizes, given = (tf.tile(tf.shape(each)[tf.newaxis, 1:3], (tf.shape(each)[0], 1)) for each in (prepared, images))
+    return Rows(prepared, sizes, valid, given)
 
 
-def _answer(model, images, sizes, valid):
+def _answer(model, rows):
     """What the signatures answer. Of a row that isn't valid: that it is anomalous, and 0 for whatever can't be known."""
-    out, calibration = dict(model.score(images, sizes)), model.calibration
+    out, calibration, valid = dict(model.score(rows.images, rows.sizes)), model.calibration, rows.valid
     if calibration is not None:
-        out["heatmap"] = _heatmap(calibration, out["residual"], model.tile and sizes)
+        out["heatmap"] = _heatmap(calibration, out["residual"], rows.sizes if model.tile else None)
     if model.tile:
-        out[SIZE] = sizes
+        out["size"] = rows.sizes
+    elif model.preparation.fit != "stretch":
+        out["window"] = model.preparation.window(tf.maximum(rows.given, 1))
     out = {name: _by_row(valid, value, INVALID_SCORE if name.endswith("score") else 0) for name, value in out.items()}
     if calibration is not None:
         out["p_value"] = calibration.p_values(out["score"])

@@ -254,15 +254,21 @@ def _exif(content):
     return b""
 
 
-def overlay(content, heat):
-    """The picture, with a heatmap `[h, w]` in [0, 1] laid over it: the hotter, the more opaque."""
+def overlay(content, heat, window=(0.0, 0.0, 1.0, 1.0)):
+    """The picture, with a heatmap `[h, w]` in [0, 1] laid over it: the hotter, the more opaque.
+
+    `window`: top, left, bottom and right of the heatmap, where the picture is 0 to 1.
+    """
     from PIL import Image, ImageOps
 
     with Image.open(io.BytesIO(content)) as image:
         picture = _eight_bits(ImageOps.exif_transpose(image))
     picture.thumbnail((WIDEST, WIDEST))
-    large = Image.fromarray(np.asarray(heat, np.float32)).resize(picture.size, Image.Resampling.BILINEAR)
-    heat = np.asarray(large)[..., np.newaxis]
+    top, left, bottom, right = (round(float(edge) * side) for edge, side in zip(window, picture.size[::-1] * 2))
+    large = Image.fromarray(np.asarray(heat, np.float32)).resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+    laid = Image.new("F", picture.size)
+    laid.paste(large, (left, top))
+    heat = np.asarray(laid)[..., np.newaxis]
     places = np.linspace(0.0, 1.0, len(HEAT))
     colours = np.concatenate([np.interp(heat, places, channel) for channel in zip(*HEAT)], axis=-1)
     blended = (1.0 - 0.7 * heat) * np.asarray(picture, np.float32) + 0.7 * heat * colours
@@ -325,7 +331,11 @@ def write_overlay(folder, name, content, answer):
     """`folder/name.png`, the heatmap over the picture."""
     if "heatmap" not in answer:
         raise ServingError("this detector was exported without a calibration, so it has no heatmaps")
-    overlay(content, answer["heatmap"]).save(folder / f"{name}.png")
+    heat = np.asarray(answer["heatmap"])
+    if "size" in answer:  # with tiles: the maps are as large as the largest picture of the request
+        height, width = answer["size"]
+        heat = heat[:height, :width]
+    overlay(content, heat, answer.get("window", (0.0, 0.0, 1.0, 1.0))).save(folder / f"{name}.png")
 
 
 def parse(arguments):

@@ -34,11 +34,9 @@ def deep(height, width, channels):
 def decode(files, shape=GREY):
     preparation = Preparation(shape)
     signature = [tf.TensorSpec([None], tf.string)]
-    images, sizes, valid = tf.function(lambda rows: decode_rows(rows, preparation), signature, autograph=False)(
-        tf.constant(files)
-    )
-    assert (sizes.numpy() == shape[:2]).all()
-    return images.numpy(), valid.numpy()
+    rows = tf.function(lambda rows: decode_rows(rows, preparation), signature, autograph=False)(tf.constant(files))
+    assert (rows.sizes.numpy() == shape[:2]).all()
+    return rows.images.numpy(), rows.valid.numpy()
 
 
 def read(path, content, shape=GREY):

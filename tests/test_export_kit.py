@@ -108,8 +108,8 @@ def table(text):
 def test_the_client_gives_the_librarys_scores(client, door, detector, pictures, capsys):
     assert client.main([*door, "--batch", "4", str(pictures)]) == 0
     rows = table(capsys.readouterr().out)
-    images = data.load_images(pictures, detector.preparation.read)
-    expected = detector.predict(images.pixels, verbose=0)
+    images = data.load_images(pictures)
+    expected = detector.predict(images.pixels)
     assert rows.keys() == {Path(name).name for name in images.names}
     for row, name in enumerate(images.names):
         label = "anomaly" if expected["is_anomaly"][row] else "normal"
@@ -132,6 +132,25 @@ def test_an_overlay_colours_where_it_is_hot_and_nowhere_else(client):
     shown = np.asarray(client.overlay(stream.getvalue(), heat))
     assert shown.shape == (40, 60, 3) and (shown[:, :35] == 90).all()
     np.testing.assert_allclose(shown[:, 50:].mean((0, 1)), 0.3 * 90 + 0.7 * np.array(client.HEAT[-1]), atol=1)
+
+
+@pytest.mark.parametrize(
+    "window, hot",
+    [((0, 0, 1, 1), (20, 40, 30, 60)), ((-0.5, 0, 1.5, 1), (20, 40, 30, 60)), ((0, 0.5, 1, 1), (20, 40, 45, 60))],
+    ids=["whole", "padded", "cropped"],
+)
+def test_an_overlay_lies_where_the_window_says(client, tmp_path, window, hot):
+    """The lower right quarter of the map is hot, on a picture of 40 x 60."""
+    stream = io.BytesIO()
+    Image.new("L", (60, 40)).save(stream, "PNG")
+    heat = np.zeros((8, 12), np.float32)
+    heat[4:, 6:] = 1.0
+    filled = np.pad(heat, ((0, 5), (0, 3)), constant_values=1.0)  # as the maps of a larger picture in the same request are
+    client.write_overlay(tmp_path, "a", stream.getvalue(), {"heatmap": filled, "size": np.array([8, 12]), "window": window})
+    shown = np.asarray(Image.open(tmp_path / "a.png")).max(axis=-1)
+    top, bottom, left, right = hot
+    assert (shown[top + 5 : bottom, left + 5 : right] > 80).all()
+    assert not shown[: top - 5].any() and not shown[:, : left - 5].any()
 
 
 def test_bad_files_fail_alone(client, door, pictures, capsys):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anogan_tf.preparation import Preparation, check_pixels, to_pixels
+from anogan_tf.preparation import AUGMENTATIONS, Preparation, augment_images, check_pixels, to_pixels
 
 rng = np.random.default_rng(0)
 BYTES = rng.integers(0, 256, (3, 16, 16, 1), np.uint8)
@@ -57,9 +57,10 @@ def test_same_answer_in_a_graph_with_open_shapes():
 
 
 def test_config_round_trip():
-    preparation = Preparation((16, 24, 3))
+    settings = {"fit": "pad", "value_range": (0.0, 4095.0), "normalise": True, "augment": ("mirror",)}
+    preparation = Preparation((16, 24, 3), **settings)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(preparation))
-    assert again.image_shape == (16, 24, 3)
+    assert again.image_shape == (16, 24, 3) and {name: getattr(again, name) for name in settings} == settings
 
 
 def with_value(value):
@@ -126,3 +127,118 @@ def test_graphs_for_any_size_and_channels_give_the_same_bits(shape, wanted):
 def test_graphs_for_any_size_say_what_they_expected(shape, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         unknown(Preparation((16, 16, 1)), np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("shape", [(40, 61), (61, 40), (16, 24), (200, 9), (5, 300)])
+@pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
+@pytest.mark.parametrize("normalise", [False, True])
+def test_any_shape_fits_and_graphs_agree_to_the_bit(shape, fit, normalise):
+    pixels = rng.integers(0, 256, (3, *shape, 3), np.uint8)
+    preparation = Preparation((16, 24, 1), fit=fit, normalise=normalise)
+    images = np.asarray(preparation.prepare(pixels))
+    assert images.shape == (3, 16, 24, 1) and images.min() >= 0.0 and images.max() <= 1.0
+    graph = tf.function(preparation.prepare, [tf.TensorSpec((None, None, None, 3), tf.uint8)])
+    np.testing.assert_array_equal(graph(pixels), images)
+    np.testing.assert_array_equal(preparation.prepare(pixels[1:2])[0], images[1])  # whoever is beside it
+
+
+def test_padding_keeps_the_aspect_ratio_and_repeats_the_edge():
+    pixels = np.full((1, 8, 4, 1), 100, np.uint8)
+    pixels[:, :, 3] = 200
+    images = np.asarray(Preparation((16, 16, 1), fit="pad").prepare(pixels))[0, ..., 0] * 255
+    np.testing.assert_allclose(images[:, :4], 100, atol=1e-3)  # beside it, and its own first column
+    np.testing.assert_allclose(images[:, 12:], 200, atol=1e-3)
+
+
+def test_cropping_keeps_the_middle():
+    pixels = np.zeros((1, 8, 40, 1), np.uint8)
+    pixels[:, :, 16:24] = 200
+    images = np.asarray(Preparation((16, 16, 1), fit="crop").prepare(pixels))
+    np.testing.assert_allclose(images, 200 / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("fit, spot", [("stretch", (30, 10)), ("pad", (30, 10)), ("crop", (30, 22))])
+def test_maps_find_their_way_back(fit, spot):
+    """A bright spot of an image is bright in its map at the same place."""
+    pixels = np.zeros((1, 40, 60, 1), np.uint8)
+    pixels[0, spot[0] - 3 : spot[0] + 3, spot[1] - 3 : spot[1] + 3] = 255
+    preparation = Preparation((32, 32, 1), fit=fit)
+    prepared = np.asarray(preparation.prepare(pixels))[..., 0]
+    found = np.asarray(preparation.restore(prepared, (40, 60)))[0]
+    assert found.shape == (40, 60)
+    y, x = (np.average(np.indices(found.shape)[axis], weights=found) for axis in (0, 1))
+    np.testing.assert_allclose((y, x), np.array(spot) - 0.5, atol=0.8)
+    # `window` says the same: the spot's place in the prepared image, measured by it.
+    top, left, bottom, right = np.asarray(preparation.window(np.array([[40, 60]])))[0]
+    y, x = ((np.average(np.indices((32, 32))[axis], weights=prepared[0]) + 0.5) / 32 for axis in (0, 1))
+    np.testing.assert_allclose((top + y * (bottom - top), left + x * (right - left)), np.array(spot) / (40, 60), atol=0.02)
+
+
+def test_own_size_times_a_scale():
+    preparation = Preparation((None, None, 1), scale=0.5)
+    assert preparation.prepare(BYTES[:, :9]).shape == (3, 4, 8, 1)  # 4.5 is rounded to the even, as TensorFlow does
+    assert preparation.prepare(BYTES[:, :5]).shape == (3, 4, 8, 1)  # no side below 4
+    assert np.array_equal(Preparation((None, None, 1)).prepare(BYTES), BYTES * np.float32(1 / 255))
+
+
+def test_normalised_images_are_alike_whatever_their_exposure():
+    preparation = Preparation((16, 16, 1), normalise=True)
+    image = rng.normal(100, 20, (1, 16, 16, 1)).clip(0, 200)
+    bright, dark = (np.asarray(preparation(np.float32(values / 255))) for values in (image + 30, image * 0.5))
+    np.testing.assert_allclose(bright, dark, atol=1e-4)
+    np.testing.assert_allclose((bright.mean(), bright.std()), (0, 1 / 3), atol=0.01)  # a deviation is a third
+    flat = np.asarray(preparation(np.full((1, 16, 16, 1), 77, np.uint8)))
+    np.testing.assert_array_equal(flat, 0.0)
+
+
+def test_a_range_of_its_own_for_what_is_deeper_than_8_bits():
+    preparation = Preparation((16, 16, 1), value_range=(-1000.0, 3000.0))
+    values = np.linspace(-2000, 4000, 256, dtype=np.float32).reshape(1, 16, 16, 1)
+    np.testing.assert_allclose(preparation(values), np.clip((values + 1000) / 2000 - 1, -1, 1), atol=1e-6)
+    np.testing.assert_allclose(preparation(np.full((1, 16, 16, 1), 1000, np.uint16)), 0.0, atol=1e-6)
+    np.testing.assert_array_equal(preparation(BYTES), Preparation((16, 16, 1))(BYTES))
+    assert np.asarray(preparation.valid_rows(np.stack([values[0], values[0] * np.inf]))).tolist() == [True, False]
+    with pytest.raises(ValueError, match="image 0 holds NaN or infinity"):
+        preparation.check(values * np.nan)
+
+
+def test_augmentation_is_random_by_its_seed_and_never_where_images_are_scored():
+    images = rng.uniform(size=(64, 16, 16, 1)).astype(np.float32)
+    preparation = Preparation((16, 16, 1), augment=AUGMENTATIONS)
+    np.testing.assert_array_equal(preparation.prepare(images), images)
+    one, again, other = (np.asarray(augment_images(images, AUGMENTATIONS, seed)) for seed in ((1, 2), (1, 2), (1, 3)))
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other) and one.min() >= 0.0 and one.max() <= 1.0
+
+
+@pytest.mark.parametrize(
+    "name, possible",
+    [
+        ("mirror", [lambda x: x, lambda x: x[:, ::-1]]),
+        ("flip", [lambda x: x, lambda x: x[::-1]]),
+        ("rotate", [lambda x, turns=turns: np.rot90(x, turns) for turns in range(4)]),
+        ("shift", [lambda x, dy=dy, dx=dx: np.pad(x, [(1, 1), (1, 1), (0, 0)], mode="edge")[1 + dy : 17 + dy, 1 + dx : 17 + dx]
+                   for dy in (-1, 0, 1) for dx in (-1, 0, 1)]),
+    ],
+)  # fmt: skip
+def test_each_augmentation_does_what_it_says(name, possible):
+    images = rng.uniform(size=(100, 16, 16, 1)).astype(np.float32)
+    changed = np.asarray(augment_images(images, [name], (0, 0)))
+    which = [[np.array_equal(way(image), found) for way in possible].index(True) for image, found in zip(images, changed)]
+    assert set(which) == set(range(len(possible)))  # and all of them happen
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"fit": "squeeze"}, "fit='squeeze' is not one of"),
+        ({"scale": 0.5}, "is for images of their own size"),
+        ({"scale": 2.0}, "must lie above 0"),
+        ({"value_range": (3, 1)}, "the lower first"),
+        ({"augment": ("turn",)}, "augment: 'turn' not among"),
+        ({"image_shape": (16, None, 1)}, "must be .H, W, C., or .None, None, C."),
+    ],
+)
+def test_settings_that_make_no_sense(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Preparation(**{"image_shape": (16, 16, 1), **settings})
