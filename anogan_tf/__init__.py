@@ -11,7 +11,8 @@ _HOMES = {
     "calibration": ("Calibration",),
     "callbacks": ("SampleGrid",),
     "comparisons": ("pca_residual",),
-    "data": ("load_embedded", "load_images"),
+    "data": ("FileSource", "image_dataset", "list_images", "load_embedded", "load_images"),
+    "data.tfds_sets": ("TfdsSource", "prepare_set"),
     "detector": ("AnoGAN",),
     "encoder": ("EncoderTrainer",),
     "gan": ("GAN",),
@@ -21,6 +22,7 @@ _HOMES = {
     "plots": ("contact_sheet", "roc_figure", "score_histogram"),
     "preparation": ("Preparation",),
     "settings": ("SearchSettings",),
+    "tiling": ("Tiling", "random_tiles"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
