@@ -231,13 +231,7 @@ def train_files(
     if tiling is not None:
         tiling.check(min(image_shape[:2]))
         training = {"epochs": TILE_EPOCHS, **training}
-    options = {
-        "false_positive_rate": false_positive_rate,
-        "seed": seed,
-        "preparation": preparation,
-        "tiling": tiling,
-        **searching,
-    }
+    searching = {"seed": seed, "preparation": preparation, "tiling": tiling, **searching}
     beside = Path(model).parent
     beside.mkdir(parents=True, exist_ok=True)
     pool, split = _read_normals(source, preparation, image_shape, tile and tiles, beside, seed, strict, progress)
@@ -247,7 +241,10 @@ def train_files(
         training = {"preparation": Preparation(image_shape, augment=preparation.augment), "seed": seed, **training}
         pixels = pool.pixels.subset(np.isin(pool.rows, split.trained))
         networks = train_networks(pixels, state, image_shape, progress=progress, **training)
-        detector = _calibrate(networks, source, split.held_out, options, progress)
+        detector = AnoGAN.from_gan(*networks, **searching)
+        with progress("Calibrating", len(split.held_out)) as advance:
+            images = (sample.image for sample in sources.read_samples(source, preparation, split.held_out, strict=True))
+            detector.calibrate_prepared(map(fill_up, grouped(images, SCORING_BATCH)), false_positive_rate, advance)
         detector.save(model)
     return detector, pool.skipped
 
@@ -257,6 +254,7 @@ def _read_normals(source, preparation, image_shape, tiles, folder, seed, strict,
     rows, given = normal_rows(source), normal_rows(source, "val")
     if not rows:
         raise ValueError("There are no normal images to train on.")
+    given = np.sort(np.random.default_rng(seed).permutation(given)[:MOST_HELD_OUT]).astype(int)
     each = tiles and -(-tiles // len(rows))
 
     def cut(row, image):
@@ -264,26 +262,16 @@ def _read_normals(source, preparation, image_shape, tiles, folder, seed, strict,
             return image[np.newaxis]
         return random_tiles(image, image_shape[:2], each, np.random.default_rng((seed, row)))
 
-    with progress("Reading", len(rows)) as advance:
+    with progress("Reading", len(rows) + len(given)) as advance:
         pool = sources.fill_pool(source, preparation, rows, image_shape, cut, folder, strict, advance)
+        # Looked at before hours of training, too.
+        held_out, skipped = sources.readable_rows(source, preparation, given, strict, advance)
     readable = np.unique(pool.rows)
-    if given:
-        order = np.random.default_rng(seed).permutation(given)
-        return pool, Split(readable, np.sort(order[:MOST_HELD_OUT]))
+    if len(given):
+        return pool._replace(skipped=pool.skipped + skipped), Split(readable, held_out)
     groups = [source.entries[row].group or f"\0{row}" for row in readable]
     split = split_normals(len(readable), seed, groups if any(source.entries[row].group for row in readable) else None)
     return pool, Split(readable[split.trained], readable[split.held_out])
-
-
-def _calibrate(networks, source, rows, options, progress):
-    options = dict(options)
-    rate = options.pop("false_positive_rate")
-    detector = AnoGAN.from_gan(*networks, **options)
-    with progress("Calibrating", len(rows)) as advance:
-        samples = (sample for sample in sources.read_samples(source, detector.preparation, rows) if sample.image is not None)
-        groups = grouped((sample.image for sample in samples), SCORING_BATCH)
-        detector.calibrate_prepared(map(fill_up, groups), rate, advance)
-    return detector
 
 
 def training_state(model):

@@ -100,3 +100,31 @@ def test_the_contact_sheet_shows_the_most_anomalous_in_order(tiny_detector, pixe
         rows = {name: value[half] for name, value in results.items()}
         top = workflows._most_anomalous(top, batch[half], rows, rows["residual"])
     np.testing.assert_array_equal([score for score, *_ in top], np.sort(results["score"])[::-1][: workflows.SHOWN])
+
+
+def test_normals_for_validation_set_the_threshold_and_are_read_before_training(pixels, tmp_path):
+    parts = {part: np.concatenate([pixels] * times) for part, times in (("train", 2), ("val", 1), ("test", 1))}
+    arrays = {f"{part}_images": images[..., 0] for part, images in parts.items()}
+    labels = {f"{part}_labels": np.arange(len(images)) % 2 for part, images in parts.items()}
+    np.savez(tmp_path / "set.npz", **arrays, **labels)
+    source = FileSource.of(tmp_path / "set.npz")
+    preparation = workflows.settle_preparation(source, (16, 16))
+    training = {"width": 4, "latent_dim": 4, "epochs": 1, "encoder": False}
+    detector, _ = workflows.train_files(source, tmp_path / "m.keras", preparation, training=training, searching={"steps": 2})
+    assert len(detector.calibration.scores) == 20
+    names = (tmp_path / "m.train" / "held_out.txt").read_text().splitlines()
+    assert names == [f"{tmp_path / 'set.npz'}:val_images[{row}]" for row in range(0, 40, 2)]
+    # Of values that no file has, few are left: known before anything is trained.
+    source.entries = [entry._replace(refused="lost") if entry.split == "val" and entry.row else entry for entry in source.entries]
+    with pytest.raises(ValueError, match="1 normal images are too few"):
+        workflows.train_files(source, tmp_path / "n.keras", preparation, training=training, searching={"steps": 2})
+    assert not (tmp_path / "n.train.partial").exists()
+
+
+def test_whole_groups_are_held_out():
+    groups = np.repeat(np.arange(40), 6)
+    split = split_normals(240, seed=3, groups=groups)
+    assert len(split.held_out) == 54 and not set(groups[split.held_out]) & set(groups[split.trained])
+    assert np.array_equal(split.held_out, split_normals(240, seed=3, groups=groups).held_out)
+    with pytest.raises(ValueError, match="a few groups hold most"):
+        split_normals(240, groups=np.zeros(240))

@@ -212,6 +212,18 @@ def fill_pool(
     return Pool(pixels, np.concatenate(owners), skipped)
 
 
+def readable_rows(source, preparation, rows, strict=False, advance=lambda: None):
+    """`(those of the rows that can be read, the Pictures that can't)`."""
+    readable, skipped = [], []
+    for sample in read_samples(source, preparation, rows, strict=strict) if len(rows) else ():
+        if sample.image is None:
+            skipped.append(Picture(sample.entry.name, None, sample.reason))
+        else:
+            readable.append(sample.row)
+        advance()
+    return np.array(readable, int), skipped
+
+
 def count_channels(source, rows):
     """3 where any of the images is in colour, else 1. Of files only the heads are read."""
     return 3 if any(head is not None and head.channels == 3 for head in map(source.head, rows)) else 1
