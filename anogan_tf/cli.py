@@ -225,7 +225,9 @@ def train(
     """Train a detector on normal images and calibrate it on a tenth of them (at least 50) held out."""
     with _errors():
         _check_model_name(model, overwrite)
-        tile, tiling = _tiling(patch, stride, top, scale)
+        tile, tiling = _tiling(patch, stride, top, scale, patches)
+        if patch and not size and fit != Fit.stretch:
+            raise ValueError("--fit is for images of one size: give --size SIDE too, or leave it out.")
         with _loading():
             from anogan_tf.workflows import settle_preparation, train_files, training_state
         source = _source(images, tfds, data_dir, normal_class, root)
@@ -262,14 +264,14 @@ def train(
         _end_with_skipped(skipped)
 
 
-def _tiling(patch, stride, top, scale):
+def _tiling(patch, stride, top, scale, patches):
     """`(tile, Tiling)`, both None without patches."""
     if patch:
         from anogan_tf.tiling import Tiling
 
         return (patch, patch), Tiling(stride or max(1, patch // 2), top)
-    if stride or top > 1 or scale != 1.0:
-        raise ValueError("--stride, --top and --scale are for patches: give --patch SIDE too.")
+    if stride or top > 1 or scale != 1.0 or patches:
+        raise ValueError("--stride, --top, --scale and --patches are for patches: give --patch SIDE too.")
     return None, None
 
 
@@ -312,8 +314,13 @@ def score(
                 f"{model} has no threshold: train it with `anogan train`, or call calibrate() in Python and save it again."
             )
         source = _source(images, tfds, data_dir, normal_class, root)
+        rows = rows_to_score(source, split.value)
+        if left_out := len(source.entries) - len(rows):
+            console.print(
+                f"Left out {left_out} images that are not on the side {split.value!r} of the split (--split all scores them)."
+            )
         options = {"heatmaps": heatmaps, "maps": maps, "strict": strict, "progress": _progress}
-        scored = score_files(detector, source, out, rows=rows_to_score(source, split.value), **options)
+        scored = score_files(detector, source, out, rows=rows, **options)
         if scored.scored:
             rate = detector.calibration.false_positive_rate
             console.print(

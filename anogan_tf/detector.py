@@ -69,7 +69,7 @@ class AnoGAN(OneFileModel):
         if encoder is not None:
             networks.check_encoder(encoder, generator)
         self.preparation = preparation or Preparation(self.image_shape)
-        self.tiling = tiling
+        self._tiling = tiling
         if tiling is None:
             networks.check_prepared(self.preparation, self.image_shape)
         else:
@@ -99,11 +99,18 @@ class AnoGAN(OneFileModel):
         Args:
             gan: a `GAN`.
             encoder: the `encoder` of an `EncoderTrainer` of this GAN, where there is one; it is copied too.
-            **options: as for `AnoGAN`: preparation (in place of the GAN's), tiling, weight, steps, restarts, features, ...
+            **options: as for `AnoGAN`: weight, steps, restarts, tiling, preparation (by default the GAN's, and with a tiling the
+                same for images of their own size), ...
         """
         parts = {"generator": gan.averaged_generator, "discriminator": gan.discriminator, "encoder": encoder}
         copies = {part: network and networks.copy_network(network) for part, network in parts.items()}
-        return cls(**copies, **{"preparation": gan.preparation.copy(), "prior": gan.prior, **options})
+        preparation = gan.preparation.copy(own_size=options.get("tiling") is not None)
+        return cls(**copies, **{"preparation": preparation, "prior": gan.prior, **options})
+
+    @property
+    def tiling(self):
+        """The `Tiling`, or None. For another make another detector: what was calibrated holds for this one."""
+        return self._tiling
 
     @property
     def settings(self):
@@ -181,7 +188,7 @@ class AnoGAN(OneFileModel):
             x: pixels: array `[N, h, w]` or `[N, h, w, c]` (uint8, uint16, or float in [0, 1]), a batched `tf.data.Dataset` of
                 such, or a list of images `[h, w]` or `[h, w, c]` of any sizes.
             batch_size: images handed to the search at once; it changes no result unless `block` is None.
-            verbose, steps, callbacks: as in `keras.Model.predict`; not for a list.
+            verbose, steps, callbacks: as in `keras.Model.predict`; not for a list, or with a tiling.
 
         Returns:
             A dict of NumPy arrays, a row for each image, all taken at the same z. Higher scores are more anomalous.
@@ -196,12 +203,12 @@ class AnoGAN(OneFileModel):
             - once calibrated: `p_value` `[N]`, `is_anomaly` `[N]`
 
             With a `tiling` the scores are means over the image's `top` tiles; `residual` and `reconstruction` are stitched,
-            and lists of `[H, W, C]` where x is a list; `steps` is the most that a tile took; there is no `z`.
+            and lists of `[H, W, C]` where x is a list of images; `steps` is the most that a tile took; there is no `z`.
 
         Raises:
             ValueError: for pixels that can't be used, or when the settings are not those that were calibrated.
         """
-        if isinstance(x, (list, tuple)) or (self.tiling is not None and not isinstance(x, tf.data.Dataset)):
+        if isinstance(x, (list, tuple)) or self.tiling is not None:
             return self._predict_images(x, batch_size)
         if not isinstance(x, tf.data.Dataset):
             x = tf.data.Dataset.from_tensor_slices(self.preparation.check(x, "x")).batch(batch_size)
@@ -211,6 +218,8 @@ class AnoGAN(OneFileModel):
 
     def predict_on_batch(self, x):
         """`predict` for one batch of pixels, without a progress bar."""
+        if isinstance(x, (list, tuple)):
+            return self._predict_images(x, len(x))
         return self.predict_prepared(self.preparation(self.preparation.check(x, "x")))
 
     def predict_prepared(self, images, sizes=None):
@@ -284,7 +293,8 @@ class AnoGAN(OneFileModel):
             outs.append({name: images_of(value, sizes) if name in IMAGES else value for name, value in out.items()})
         joined = {name: np.concatenate([out[name] for out in outs]) for name in outs[0] if name not in IMAGES}
         lists = {name: [image for out in outs for image in out[name]] for name in IMAGES}
-        same_size = not (isinstance(x, (list, tuple)) and self.preparation.keeps_size)
+        same_size = not (isinstance(x, (list, tuple, tf.data.Dataset)) and self.preparation.keeps_size)
+        same_size |= isinstance(x, tf.data.Dataset) and len({image.shape for image in lists["residual"]}) == 1
         return {**joined, **{name: np.stack(images) if same_size else images for name, images in lists.items()}}
 
     def _prepared_batches(self, x, batch_size, name):

@@ -59,7 +59,7 @@ class PixelModel(OneFileModel):
             steps_per_epoch = steps_per_epoch or count // batch_size
             images = self._shuffled_rows(count, batch_size).map(read)
         # Prepared here, not in `train_step`: XLA, where it compiles that, can't resize.
-        images = self._augmented(images).prefetch(2)
+        images = images.prefetch(2)
         return super().fit(
             images,
             epochs=epochs,
@@ -97,25 +97,20 @@ class PixelModel(OneFileModel):
         pixels = tf.constant(self.preparation.check(x, "x"))
         return len(pixels), lambda rows: self.preparation(tf.gather(pixels, rows))
 
-    def _augmented(self, images):
-        """The same dataset, with the images changed at random as the preparation says; never when they are scored."""
-        names = self.preparation.augment
-        if not names:
-            return images
-        step = self.optimizer.iterations.numpy()  # drawn from (seed, step): a resumed run is the same run
-
-        def change(step, images):
-            return to_network(augment_images(to_pixels(images), names, (self.seed, step)))
-
-        return images.enumerate(start=step).map(change)
-
     def train_step(self, data):
         """One step on one batch of images that `fit` has prepared."""
         images = keras.utils.unpack_x_y_sample_weight(data)[0]
         # Nothing may move before the images are there: at the end of a dataset of unknown length Keras runs one step
         # more than it has batches, and of that step only what needs no images would take place.
         with tf.control_dependencies([images]):
-            return self.train_on_images(images)
+            return self.train_on_images(self._augmented(images))
+
+    def _augmented(self, images):
+        """The images changed at random as the preparation says, here alone: never when they are scored."""
+        if not self.preparation.augment:
+            return images
+        step = tf.cast(self.optimizer.iterations, tf.int32)  # drawn from (seed, step): a resumed run is the same run
+        return to_network(augment_images(to_pixels(images), self.preparation.augment, (self.seed, step)))
 
     def train_on_images(self, images):
         """One step on images `[N, H, W, C]` in [-1, 1]; returns the metrics' results."""

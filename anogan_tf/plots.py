@@ -39,7 +39,7 @@ def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
             axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
             axes.axis("off")
             if position == 0:
-                axes.set_title(title, fontsize=7, loc="left", pad=2)
+                axes.set_title(title, fontsize=7, loc="left", pad=2, parse_math=False)  # a $ in a name is a $
     _heat_bar(figure, figure.add_subplot(outer[1]))
     figure.suptitle("query, reconstruction, residual over the query", fontsize=9, y=1.0, va="top")
     return figure

@@ -44,7 +44,7 @@ class Preparation(keras.layers.Layer):
         self.scale = float(scale)
         self.value_range = None if value_range is None else tuple(float(value) for value in value_range)
         self.normalise = bool(normalise)
-        self.augment = tuple(augment)
+        self.augment = (augment,) if isinstance(augment, str) else tuple(augment)
         _check_settings(self)
         self.built = True
 
@@ -182,9 +182,12 @@ class Preparation(keras.layers.Layer):
         with tf.control_dependencies(checks):
             return tf.cond(given == 1, convert(1), convert(3))
 
-    def copy(self):
-        """Another with the same settings."""
-        return type(self).from_config(self.get_config())
+    def copy(self, own_size=False):
+        """Another with the same settings; with `own_size` for images of their own size."""
+        config = self.get_config()
+        if own_size:
+            config["image_shape"] = (None, None, self.image_shape[-1])
+        return type(self).from_config(config)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.image_shape)
@@ -214,6 +217,10 @@ def _check_settings(preparation):
         np.isfinite(value_range).all() and len(value_range) == 2 and value_range[0] < value_range[1]
     ):
         raise ValueError(f"value_range={value_range} must be two numbers, the lower first.")
+    if "rotate" in preparation.augment and shape[0] != shape[1]:
+        raise ValueError(
+            f"augment: 'rotate' turns by quarters, which images of {shape[0]}x{shape[1]} can't; they must be square."
+        )
     if unknown := set(preparation.augment) - set(AUGMENTATIONS):
         raise ValueError(f"augment: {', '.join(map(repr, sorted(unknown)))} not among {list(AUGMENTATIONS)}.")
 
@@ -361,9 +368,12 @@ def check_pixels(pixels, name="pixels", bounded=True):
     """
     if not hasattr(pixels, "__array__") and not isinstance(pixels, (list, tuple)):
         raise ValueError(f"{name} is a {type(pixels).__name__}; expected an array of pixels or a batched tf.data.Dataset.")
-    pixels = np.asarray(pixels)
+    try:
+        pixels = np.asarray(pixels)
+    except ValueError:  # NumPy's word for it is "inhomogeneous"
+        raise ValueError(f"{name}: the images differ in size; pass them to `predict` or `fit`, as a list.") from None
     if pixels.dtype == object:
-        raise ValueError(f"{name}: the images differ in size; resize them first, or read them with `load_images`.")
+        raise ValueError(f"{name}: the images differ in size; pass them as a list.")
     if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in (1, 3)):
         raise ValueError(f"{name} has shape {pixels.shape}, a single image; add the batch axis: {name}[None].")
     if pixels.ndim == 3:

@@ -98,7 +98,7 @@ def _answer(model, rows):
         out["heatmap"] = _heatmap(calibration, out["residual"], rows.sizes if model.tile else None)
     if model.tile:
         out["size"] = rows.sizes
-    elif model.preparation.fit != "stretch":
+    if model.preparation.fit != "stretch" and not model.preparation.keeps_size:
         out["window"] = model.preparation.window(tf.maximum(rows.given, 1))
     out = {name: _by_row(valid, value, INVALID_SCORE if name.endswith("score") else 0) for name, value in out.items()}
     if calibration is not None:

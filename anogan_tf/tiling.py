@@ -27,6 +27,8 @@ class Tiling:
 
     def check(self, side):
         """Raise a ValueError unless tiles of this side (the shorter one) cover an image."""
+        if int(self.stride) != self.stride or int(self.top) != self.top:
+            raise ValueError(f"stride={self.stride} and top={self.top} must be whole numbers.")
         if not 1 <= self.stride <= side:
             raise ValueError(f"stride={self.stride} must lie between 1 and the tiles' side, {side}; larger would leave gaps.")
         if self.top < 1:

@@ -14,7 +14,7 @@ from anogan_tf.backend import keras
 from anogan_tf.calibration import FALSE_POSITIVE_RATE, check_count
 from anogan_tf.callbacks import Advance, SampleGrid
 from anogan_tf.data import sources
-from anogan_tf.data.layouts import name_labels
+from anogan_tf.data.layouts import check_labels
 from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
 from anogan_tf.detector import AnoGAN
 from anogan_tf.encoder import EncoderTrainer
@@ -63,9 +63,13 @@ def split_normals(count, seed=0, groups=None):
     members = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
     sizes = np.bincount(members)
     order = np.random.default_rng(seed).permutation(len(sizes))
-    groups_held_out = order[: 1 + np.searchsorted(np.cumsum(sizes[order]), held_out)]
-    out = np.isin(members, groups_held_out)
-    if (~out).sum() < LEAST_TRAINED:
+    taken, enough = [], 0
+    for group in order:
+        if enough < held_out and enough + sizes[group] <= 2 * held_out:  # one that holds most of them is trained on
+            taken.append(group)
+            enough += sizes[group]
+    out = np.isin(members, taken)
+    if enough < min(held_out, LEAST_HELD_OUT) or (~out).sum() < LEAST_TRAINED:
         raise ValueError(
             f"{count} normal images are too few: at least {LEAST_HELD_OUT} are held out for the threshold and at least "
             f"{LEAST_TRAINED} are trained on, so {LEAST_HELD_OUT + LEAST_TRAINED} are needed"
@@ -164,18 +168,22 @@ def calibrate_detector(gan, encoder, held_out, *, false_positive_rate=FALSE_POSI
 
 def normal_rows(source, split="train"):
     """Rows of a source to train on (or of "val", to calibrate on): all that is not known to be anomalous or for another use."""
-    unknown = {entry.label for entry in source.entries if entry.label and entry.normal is None}
-    if unknown:
-        raise ValueError(f"The images have labels; name the one that is normal (--normal-class): {name_labels(unknown)}.")
+    check_labels(source.entries)
     splits = ("", split) if split == "train" else (split,)
     return [row for row, entry in enumerate(source.entries) if entry.normal is not False and entry.split in splits]
 
 
 def rows_to_score(source, split="test"):
-    """Rows of a source on one side of its split; all where it has none, or for "all"."""
-    if split == "all" or not any(entry.split for entry in source.entries):
-        return list(range(len(source.entries)))
-    return [row for row, entry in enumerate(source.entries) if entry.split == split]
+    """Rows of a source on one side of its splits, or of no split; for "all" all.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    rows = [row for row, entry in enumerate(source.entries) if split == "all" or entry.split in ("", split)]
+    if not rows:
+        sides = sorted({entry.split for entry in source.entries})
+        raise ValueError(f"No image is on the side {split!r} of the split; there are {', '.join(sides)}, and all (--split).")
+    return rows
 
 
 def settle_preparation(source, size, *, channels=None, value_range=None, **settings):
@@ -237,7 +245,7 @@ def train_files(
     pool, split = _read_normals(source, preparation, image_shape, tile and tiles, beside, seed, strict, progress)
     check_count(len(split.held_out), false_positive_rate)
     with replacing_folder(training_state(model)) as state:
-        (state / "held_out.txt").write_text("".join(f"{source.entries[row].name}\n" for row in split.held_out))
+        (state / "held_out.txt").write_text("".join(f"{source.entries[row].name}\n" for row in split.held_out), encoding="utf-8")
         training = {"preparation": Preparation(image_shape, augment=preparation.augment), "seed": seed, **training}
         pixels = pool.pixels.subset(np.isin(pool.rows, split.trained))
         networks = train_networks(pixels, state, image_shape, progress=progress, **training)
@@ -312,7 +320,7 @@ def score_files(detector, source, out, *, rows=None, heatmaps=True, maps=False, 
     out, rows = Path(out), range(len(source.entries)) if rows is None else rows
     _make_room(out, {"heatmaps": heatmaps, "maps": maps})
     skipped, scored, anomalous, unfinished, top = [], 0, 0, 0, []
-    with open(out / "scores.csv", "w", newline="") as file, progress("Scoring", len(rows)) as advance:
+    with open(out / "scores.csv", "w", newline="", encoding="utf-8") as file, progress("Scoring", len(rows)) as advance:
         writer = csv.writer(file)
         writer.writerow(("file", "truth", *SCORE_COLUMNS, "steps", "converged", "heatmap"))
         for batch in _batches(source, detector, rows, skipped, DISPLAY_SIDE if heatmaps else 0, strict, advance):
@@ -329,20 +337,22 @@ def score_files(detector, source, out, *, rows=None, heatmaps=True, maps=False, 
             scored += len(batch)
             anomalous += int(results["is_anomaly"].sum())
             unfinished += int((~results["converged"]).sum())
-            top = _most_anomalous(top, batch, results, residuals)
+            top = _most_anomalous(detector, top, batch, results, residuals)
     if top:
-        plots.save_figure(_contact_sheet(detector, top), out / "contact_sheet.png")
+        plots.save_figure(plots.contact_sheet(*zip(*(shown for _, shown in top))), out / "contact_sheet.png")
     if skipped:
-        with replacing(out / "skipped.csv") as path, open(path, "w", newline="") as file:
+        with replacing(out / "skipped.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("file", "reason"), *((picture.name, picture.reason) for picture in skipped)])
     return Scored(scored, anomalous, unfinished, skipped)
 
 
 def _make_room(out, folders):
     """Remove what an earlier run left, so that it isn't taken for this one's, and make the folders that are wanted."""
-    _remove(out, "skipped.csv")
+    for name in ("skipped.csv", "contact_sheet.png"):
+        (out / name).unlink(missing_ok=True)
     for name, wanted in folders.items():
-        _remove(out / name, "[0-9]*-*")
+        for file in (out / name).glob("[0-9]" * 6 + "-*"):
+            file.unlink()
         if wanted:
             (out / name).mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -395,24 +405,21 @@ def _write_maps(batch, residuals, first, out):
 
 def _file_name(number, sample, suffix):
     # Cut, because a file's name has at most 255 bytes.
-    return f"{number:06d}-{Path(sample.entry.name).stem[:60]}{suffix}"
+    stem = Path(sample.entry.name).stem.encode()[:100].decode("utf-8", "ignore")
+    return f"{number:06d}-{stem}{suffix}"
 
 
-def _most_anomalous(top, batch, results, residuals):
-    """Of `top` and the batch what the contact sheet shows of the highest scores, each with its parts."""
-    for row, sample in enumerate(batch):
-        score = results["score"][row]
-        title = f"{Path(sample.entry.name).name[-24:]}  {score:.0f}  p={results['p_value'][row]:.3f}"
-        top = [*top, (score, to_pixels(sample.image), results["reconstruction"][row], residuals[row], title)]
-    return sorted(top, key=lambda entry: -entry[0])[:SHOWN]
+def _most_anomalous(detector, top, batch, results, residuals):
+    """Of `top` and the batch the highest scores, each with what the contact sheet shows of it, no larger than an overlay."""
+    scores = [*((score, shown) for score, shown in top), *((score, row) for row, score in enumerate(results["score"]))]
+    highest = sorted(scores, key=lambda entry: -entry[0])[:SHOWN]
 
+    def show(row):
+        sample, step = batch[row], -(-max(residuals[row].shape) // DISPLAY_SIDE)
+        heat = detector.heatmap([residuals[row]])[0]
+        pictures = (to_pixels(sample.image), results["reconstruction"][row], heat)
+        title = f"{Path(sample.entry.name).name[-24:]}  {results['score'][row]:.0f}  p={results['p_value'][row]:.3f}"
+        # Copies: a part of a batch would keep all of it.
+        return (*(picture[::step, ::step].copy() for picture in pictures), title)
 
-def _contact_sheet(detector, top):
-    _, images, reconstructions, residuals, titles = zip(*top)
-    return plots.contact_sheet(images, reconstructions, detector.heatmap(residuals), titles)
-
-
-def _remove(folder, pattern):
-    """Remove what an earlier run left, so that it isn't taken for this one's."""
-    for file in folder.glob(pattern):
-        file.unlink()
+    return [(score, shown if isinstance(shown, tuple) else show(shown)) for score, shown in highest]

@@ -265,7 +265,9 @@ def overlay(content, heat, window=(0.0, 0.0, 1.0, 1.0)):
         picture = _eight_bits(ImageOps.exif_transpose(image))
     picture.thumbnail((WIDEST, WIDEST))
     top, left, bottom, right = (round(float(edge) * side) for edge, side in zip(window, picture.size[::-1] * 2))
-    large = Image.fromarray(np.asarray(heat, np.float32)).resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+    large = Image.fromarray(np.asarray(heat, np.float32)).resize(
+        (max(1, right - left), max(1, bottom - top)), Image.Resampling.BILINEAR
+    )
     laid = Image.new("F", picture.size)
     laid.paste(large, (left, top))
     heat = np.asarray(laid)[..., np.newaxis]

@@ -214,3 +214,22 @@ def test_nothing_to_read_is_an_error(tmp_path):
     (tmp_path / "bad.png").touch()
     with pytest.raises(ValueError, match="None of 1 images can be read; the first, .*bad.png"):
         data.load_images(tmp_path)
+
+
+def test_white_is_white_in_every_kind_of_tiff(tmp_path):
+    levels = np.linspace(0, 65535, 480).astype(np.uint16).reshape(20, 24)
+    tifffile.imwrite(tmp_path / "white0.tif", 65535 - levels, photometric="miniswhite")
+    np.testing.assert_array_equal(read(tmp_path / "white0.tif")[..., 0], levels)
+    tifffile.imwrite(tmp_path / "cmyk.tif", np.stack([levels] * 4, -1), photometric="separated")
+    tifffile.imwrite(tmp_path / "many.tif", np.stack([levels] * 20, -1), photometric="minisblack", planarconfig="contig")
+    for name in ("cmyk", "many"):
+        assert "only grey and RGB" in data.read_picture(tmp_path / f"{name}.tif").reason
+
+
+def test_names_that_are_not_utf8_are_read(tmp_path):
+    import os
+
+    save(tmp_path / "a.png", picture())
+    os.rename(os.fsencode(tmp_path / "a.png"), os.fsencode(tmp_path) + b"/\xff.png")
+    (sample,) = data.read_samples(data.FileSource.of(tmp_path), Preparation((16, 16, 1)))
+    assert sample.image is not None and sample.entry.name.endswith("\\udcff.png")

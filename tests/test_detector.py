@@ -445,3 +445,23 @@ def test_tiles_need_a_preparation_of_their_channels_and_a_stride(tiny_gan):
         AnoGAN.from_gan(tiny_gan, preparation=Preparation((None, None, 1)), tiling=Tiling(17))
     with pytest.raises(ValueError, match="preparation makes images of shape"):
         AnoGAN.from_gan(tiny_gan, preparation=Preparation((None, None, 1)))
+
+
+def test_tiles_of_a_gan_without_a_preparation_are_cut_from_images_of_their_own_size(tiny_gan):
+    detector = AnoGAN.from_gan(tiny_gan, steps=3, tiling=Tiling(8))
+    assert detector.predict(photographs(3))["residual"][0].shape[:2] == photographs(1)[0].shape[:2]
+    with pytest.raises(AttributeError):
+        detector.tiling = Tiling(4)
+
+
+def test_batches_of_differing_sizes_are_predicted_as_lists(tiled):
+    pictures = photographs(4)
+
+    def batches():
+        for picture in pictures:
+            yield picture[np.newaxis]
+
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=tf.TensorSpec((None, None, None, 3), tf.uint8))
+    out = tiled.predict(dataset)
+    np.testing.assert_array_equal(out["score"], tiled.predict_on_batch(pictures)["score"])
+    assert [residual.shape[0] for residual in out["residual"]] == [round(picture.shape[0] / 2) for picture in pictures]

@@ -7,7 +7,7 @@ from keras import layers
 
 from anogan_tf import networks
 from anogan_tf.gan import GAN
-from anogan_tf.preparation import Preparation
+from anogan_tf.preparation import AUGMENTATIONS, Preparation
 
 
 def all_state(gan):
@@ -225,3 +225,44 @@ def test_errors_name_the_remedy(pixels, tiny_gan):
         GAN((16, 16, 1), 4, width=4, prior="cauchy")
     with pytest.raises(tf.errors.InvalidArgumentError, match="outside"):
         tiny_gan.fit(tf.data.Dataset.from_tensor_slices(pixels.astype(np.float32)).batch(8), verbose=0)
+
+
+def augmenting(**compiled):
+    gan = GAN((16, 16, 1), 4, width=4, preparation=Preparation((16, 16, 1), augment=AUGMENTATIONS))
+    gan.compile(**compiled)
+    return gan
+
+
+def few(pixels, kind):
+    return pixels[:8] if kind == "array" else tf.data.Dataset.from_tensor_slices(pixels[:8]).batch(8)
+
+
+@pytest.mark.parametrize("kind", ["array", "dataset"])
+def test_augmentation_is_another_in_each_step_and_the_same_in_a_resumed_run(pixels, tmp_path, kind):
+    whole, first = augmenting(), augmenting()
+    whole.fit(few(pixels, kind), batch_size=8, epochs=4, verbose=0)
+    first.fit(few(pixels, kind), batch_size=8, epochs=2, verbose=0)
+    first.save(tmp_path / "gan.keras")
+    second = GAN.load(tmp_path / "gan.keras")
+    assert second.preparation.augment == AUGMENTATIONS
+    second.fit(few(pixels, kind), batch_size=8, epochs=2, verbose=0)
+    assert_same(all_state(whole), all_state(second))
+
+
+@pytest.mark.parametrize("kind", ["array", "dataset"])
+def test_each_epoch_sees_the_images_changed_anew(pixels, monkeypatch, kind):
+    gan, seen = augmenting(run_eagerly=True), []
+
+    def note(images):
+        seen.append(images.numpy())
+        gan.optimizer.iterations.assign_add(1)
+        return {}
+
+    monkeypatch.setattr(gan, "train_on_images", note)
+    gan.fit(few(pixels, kind), batch_size=8, epochs=3, verbose=0)
+    assert len(seen) == 3 and not np.array_equal(seen[0], seen[1]) and not np.array_equal(seen[1], seen[2])
+
+
+def test_xla_augments_too(pixels):
+    history = augmenting(jit_compile=True).fit(pixels, batch_size=8, verbose=0).history
+    assert np.isfinite(history["generator_loss"]).all()

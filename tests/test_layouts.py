@@ -204,3 +204,128 @@ def test_nothing_outside_a_folder_is_followed(tmp_path):
     entries = list_images(table(inside / "parts.csv", rows))
     assert [bool(entry.refused) for entry in entries] == [False, True, True, True]
     assert "path ../outside/secret.png lies outside" in data.read_entry(entries[1]).reason
+
+
+@pytest.mark.parametrize("names", ["Good Bad", "OK NG", "NORMAL PNEUMONIA"])
+def test_what_is_normal_may_be_written_large(tmp_path, names):
+    normal, other = names.split()
+    save(tmp_path / normal / "a.png")
+    save(tmp_path / other / "b.png")
+    assert {entry.label: entry.normal for entry in list_images(tmp_path)} == {normal: True, other: False}
+
+
+@pytest.mark.parametrize("inside", ["bottle/train/good/a.png", "train/../ground_truth/crack/a_mask.png", "a/b/Good/c.png"])
+def test_a_folder_that_holds_whole_sets_is_not_a_folder_of_normal_images(tmp_path, inside):
+    save(tmp_path / "train" / "a.png")
+    save((tmp_path / inside).resolve())
+    with pytest.raises(ValueError, match="holds sets of labelled images"):
+        list_images(tmp_path)
+
+
+def test_numbered_folders_are_not_labels(tmp_path):
+    for name in ("0/a.png", "1/b.png"):
+        save(tmp_path / name)
+    assert [entry.label for entry in list_images(tmp_path)] == ["", ""]
+    assert [entry.normal for entry in list_images(tmp_path, "0")] == [True, False]
+
+
+def test_the_sides_of_a_split_have_several_names(tmp_path):
+    for name in ("train/good/a.png", "validation/good/b.png", "test/crack/c.png"):
+        save(tmp_path / name)
+    assert [entry.split for entry in list_images(tmp_path)] == ["train", "val", "test"]
+    rows = [("path", "split", "label"), ("a.png", "Training", ""), ("b.png", "Validation", ""), ("c.png", "TEST", "")]
+    rows += [("d.png", "", "good"), ("e.png", "", "bad")]
+    entries = list_images(table(tmp_path / "parts.csv", rows))
+    assert [entry.split for entry in entries] == ["train", "val", "test", "train", "test"]
+    with pytest.raises(ValueError, match="the split of f.png is 'dev'; it can be train, val, test"):
+        list_images(table(tmp_path / "parts.csv", [*rows, ("f.png", "dev", "")]))
+
+
+def test_each_path_is_a_set_and_each_image_counts_once(tmp_path):
+    for name in ("a/good/1.png", "a/bad/2.png", "b/3.png"):
+        save(tmp_path / name)
+    entries = list_images([tmp_path / "a", tmp_path / "b", tmp_path / "b" / "3.png"])
+    assert [(entry.path.rsplit("/", 1)[1], entry.split) for entry in entries] == [
+        ("2.png", "test"),
+        ("1.png", "train"),
+        ("3.png", ""),
+    ]
+    assert rows_to_score(FileSource(entries)) == [0, 2] and normal_rows(FileSource(entries)) == [1, 2]
+    with pytest.raises(ValueError, match="No image is on the side 'val'"):
+        rows_to_score(FileSource(entries[:2]), "val")
+
+
+def test_masks_of_the_same_name_in_deeper_folders(tmp_path):
+    for part in ("a", "b"):
+        save(tmp_path / "test" / "crack" / part / "0.png")
+        save(tmp_path / "ground_truth" / "crack" / part / "0_mask.png")
+    save(tmp_path / "train" / "good" / "0.png")
+    masks = [entry.mask[len(str(tmp_path)) + 1 :] for entry in list_images(tmp_path)]
+    assert masks == ["", "ground_truth/crack/a/0_mask.png", "ground_truth/crack/b/0_mask.png"]
+
+
+def test_folders_that_are_links_are_refused(tmp_path):
+    outside = tmp_path / "outside"
+    save(outside / "good" / "secret.png")
+    inside = tmp_path / "inside"
+    save(inside / "good" / "a.png")
+    (inside / "bad").symlink_to(outside / "good")
+    (inside / "ground_truth").symlink_to(outside)
+    reasons = {entry.path[len(str(inside)) + 1 :]: entry.refused for entry in list_images(inside)}
+    assert reasons == {"good/a.png": "", "bad": "a link to a folder, not followed"}
+    (tmp_path / "set" / "test").mkdir(parents=True)
+    (tmp_path / "set" / "train").symlink_to(outside)
+    assert [bool(entry.refused) for entry in list_images(tmp_path / "set")] == [True]
+
+
+def test_what_is_no_file_and_what_is_hidden_is_passed_over(tmp_path):
+    import os
+
+    save(tmp_path / "a.png")
+    save(tmp_path / ".ipynb_checkpoints" / "a-checkpoint.png")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    assert len(list_images(tmp_path)) == 1
+
+
+def test_the_first_of_several_names_of_a_column_counts(tmp_path):
+    save(tmp_path / "a.png")
+    (entry,) = list_images(table(tmp_path / "parts.csv", [("image", "path"), ("17", "a.png")]))
+    assert entry.path.endswith("a.png") and not entry.refused
+    for content, message in (
+        ("path\nä".encode("latin-1"), "can't be read as a table in UTF-8"),
+        (b"path,label\n,good", "no row has a path"),
+    ):
+        (tmp_path / "bad.csv").write_bytes(content)
+        with pytest.raises(ValueError, match=f"bad.csv.*{message}"):
+            list_images(tmp_path / "bad.csv")
+
+
+def test_arrays_that_change_and_labels_that_do_not_fit(tmp_path):
+    path = tmp_path / "set.npz"
+    for value in (1, 2):
+        np.savez(path, images=np.full((3, 8, 8), value, np.uint8), label=np.array([b"good", b"bad", b"good"]))
+        images = data.load_images(path)
+        assert [entry.label for entry in images.entries] == ["good", "bad", "good"] and images.pixels[0].max() == value
+        images.pixels[0][:] = 9  # the reader's own copy
+        assert data.load_images(path).pixels[0].max() == value
+    np.savez(path, images=np.zeros((3, 8, 8), np.uint8), labels=np.zeros(2))
+    assert "3 images in images, but 2 labels" in list_images(path)[0].refused
+
+
+def test_arrays_that_claim_more_than_there_is_are_refused(tmp_path, monkeypatch):
+    import zipfile
+
+    head = (
+        b"\x93NUMPY\x01\x00\x76\x00"
+        + b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000, 8, 8), }".ljust(117)
+        + b"\n"
+    )
+    with zipfile.ZipFile(tmp_path / "claim.npz", "w") as archive:
+        archive.writestr("images.npy", head)
+    assert "ends after" in list_images(tmp_path / "claim.npz")[0].refused
+    monkeypatch.setattr("anogan_tf.data.pictures.LARGE", 1000)
+    np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((100, 100, 100), np.uint8))
+    write_idx(tmp_path / "bomb-images-idx3-ubyte.gz", np.zeros((100, 100, 100), np.uint8))
+    for name in ("bomb.npz", "bomb-images-idx3-ubyte.gz"):
+        assert "decompression bomb" in list_images(tmp_path / name)[0].refused

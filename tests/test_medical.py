@@ -136,3 +136,18 @@ def test_without_the_packages_the_remedy_is_named(tmp_path, monkeypatch):
     medical._read_volume.cache_clear()
     for path, extra in zip(paths, ("dicom", "nifti")):
         assert f"pip install 'anogan_tf[{extra}]'" in data.read_entry(list_images(path)[0]).reason
+
+
+def test_tables_and_bombs_in_dicom_are_refused(tmp_path):
+    from pydicom.dataset import Dataset
+
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType, table.LUTData = [2, 0, 16], "US", np.array([0, 65535], np.uint16).tobytes()
+    path = write_dicom(tmp_path / "lut.dcm", STORED, ModalityLUTSequence=[table])
+    assert "Modality LUT" in data.read_entry(list_images(path)[0]).reason
+    path = write_dicom(tmp_path / "film.dcm", STORED, NumberOfFrames=3_000_000)
+    assert "decompression bomb" in list_images(path)[0].refused
+    dataset = pydicom.dcmread(write_dicom(tmp_path / "a.dcm", STORED))
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    dataset.save_as(tmp_path / "deflated.dcm")
+    assert "deflated" in list_images(tmp_path / "deflated.dcm")[0].refused

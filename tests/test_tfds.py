@@ -111,3 +111,26 @@ def test_rows_must_come_in_order(parts, tmp_path):
     with pytest.raises(ValueError, match="sort them"):
         TfdsSource("parts", data_dir=tmp_path / "sets").elements([3, 1])
     assert set(tfds_sets.SPLITS.values()) == {"train", "val", "test"}
+
+
+def test_masks_names_and_labels_that_can_not_be_kept(parts, tmp_path):
+    green = np.zeros((23, 24, 3), np.uint8)
+    green[5:9, 5:9, 1] = 255
+    Image.fromarray(green).save(parts / "ground_truth" / "crack" / "3_mask.png")
+    prepare_set(FileSource.of(parts), "parts", tmp_path / "sets")
+    examples = tfds.as_numpy(tfds.load("parts", split="test", data_dir=tmp_path / "sets"))
+    (mask,) = (example["mask"] for example in examples if example["has_mask"])
+    np.testing.assert_array_equal(mask, green[..., 1:2])
+    for name in ("../x", "My-Set", "1x", "a/b/c", ""):
+        with pytest.raises(ValueError, match="small letters, digits"):
+            prepare_set(FileSource.of(parts), name, tmp_path / "sets")
+    source = FileSource([entry._replace(label="cat", normal=None) for entry in FileSource.of(parts).entries])
+    with pytest.raises(ValueError, match="name the one that is normal"):
+        prepare_set(source, "cats", tmp_path / "sets")
+
+
+def test_a_set_for_testing_alone_stays_one(parts, tmp_path):
+    tested = FileSource([entry for entry in FileSource.of(parts).entries if entry.split == "test"])
+    prepare_set(tested, "parts", tmp_path / "sets")
+    source = TfdsSource("parts", data_dir=tmp_path / "sets")
+    assert normal_rows(source) == [] and len(rows_to_score(source)) == 12

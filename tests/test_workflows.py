@@ -98,7 +98,7 @@ def test_the_contact_sheet_shows_the_most_anomalous_in_order(tiny_detector, pixe
     top = []
     for half in (slice(0, 25), slice(25, None)):
         rows = {name: value[half] for name, value in results.items()}
-        top = workflows._most_anomalous(top, batch[half], rows, rows["residual"])
+        top = workflows._most_anomalous(tiny_detector, top, batch[half], rows, rows["residual"])
     np.testing.assert_array_equal([score for score, *_ in top], np.sort(results["score"])[::-1][: workflows.SHOWN])
 
 

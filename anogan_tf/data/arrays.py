@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anogan_tf.data.pictures import Head
+from anogan_tf.data.pictures import Head, check_decoded, file_stamp
 
 SUFFIXES = (".npy", ".npz")
 IMAGE_NAMES = ("images", "x", "train")  # of an .npz file of several arrays, the one with the images
-LABEL_NAMES = ("labels", "y")
+LABEL_NAMES = ("labels", "label", "y")
 # Images and labels of the parts of a set: MedMNIST's names, and Keras's.
 PAIRS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
 PARTS = ("train", "val", "test")
@@ -54,7 +54,7 @@ def list_parts(file):
     with np.load(file, allow_pickle=False) as arrays:
         names = arrays.files
         parts = [
-            Part(images.format(part), _length(file, images.format(part)), part, _as_labels(arrays, labels.format(part)))
+            _part(file, arrays, images.format(part), part, labels.format(part))
             for images, labels in PAIRS
             for part in PARTS
             if images.format(part) in names
@@ -65,12 +65,22 @@ def list_parts(file):
         if not known:
             raise ValueError(f"holds the arrays {', '.join(names)}; name the one with the images {IMAGE_NAMES[0]!r}")
         labels = next((name for name in LABEL_NAMES if name in names), "")
-        return [Part(known[0], len(_array(file, known[0])), "", _as_labels(arrays, labels))]
+        return [_part(file, arrays, known[0], "", labels)]
+
+
+def _part(file, arrays, key, split, labels):
+    count = _length(file, key)
+    if not count:
+        raise ValueError("holds no images")
+    labels = _as_labels(arrays, labels)
+    if labels is not None and len(labels) != count:
+        raise ValueError(f"{count} images in {key}, but {len(labels)} labels")
+    return Part(key, count, split, labels)
 
 
 def read_row(file, key, row):
-    """One image `[h, w, c]` of an array."""
-    return _array(file, key)[row]
+    """One image `[h, w, c]` of an array, a copy: the array stays in memory for the next, or on disk."""
+    return np.array(_array(file, key)[row])
 
 
 def array_head(file, key):
@@ -84,13 +94,24 @@ def _length(file, key):
     with zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as member:
         version = np.lib.format.read_magic(member)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return read(member)[0][0]
+        shape, _, dtype = read(member)
+        stored = archive.getinfo(f"{key}.npy").file_size
+    if dtype.hasobject:
+        raise ValueError("pickled objects, which are not read (allow_pickle=False)")
+    if len(shape) not in (3, 4):
+        raise ValueError(f"shape {shape}; expected [N, height, width] or [N, height, width, channels]")
+    if math.prod(shape) * dtype.itemsize > stored:
+        raise ValueError(f"an array of shape {shape} that ends after {stored} bytes")
+    check_decoded(file, stored)
+    return shape[0]
 
 
 def _as_labels(arrays, name):
     if name not in arrays.files:
         return None
     labels = arrays[name]
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels)
     if labels.size != len(labels):
         raise ValueError(f"{name} has shape {labels.shape}; expected one label for each image")
     if labels.dtype.kind == "f" and (labels == labels.round()).all():
@@ -100,12 +121,12 @@ def _as_labels(arrays, name):
 
 def _array(file, key):
     with _lock:
-        return _read_array(file, key)
+        return _read_array(file, key, file_stamp(file))
 
 
 @functools.lru_cache(maxsize=2)  # one after another
-def _read_array(file, key):
-    """Images `[N, h, w, c]`; pickled objects are refused."""
+def _read_array(file, key, stamp):
+    """Images `[N, h, w, c]`; pickled objects are refused. `stamp`: so that a file that changed is read anew."""
     if IDX_NAME.search(file):
         images = _read_idx(file)
     elif key:
@@ -124,6 +145,8 @@ def _idx_part(file):
     """An IDX file of images, with the labels of the file beside it that is named like it."""
     path = Path(file)
     count, beside = len(_array(file, "")), path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    if beside.is_symlink():
+        raise ValueError(f"{beside.name} is a link, not followed")
     name = IDX_NAME.search(path.name).group(1).lower()
     split = "train" if name.startswith("train") else "test" if name.startswith(("t10k", "test")) else ""
     if not beside.exists():
@@ -143,6 +166,7 @@ def _read_idx(file):
         shape = tuple(np.frombuffer(opened.read(4 * axes), ">u4").tolist())
         dtype = np.dtype(_IDX_TYPES[kind])
         wanted = math.prod(shape) * dtype.itemsize
+        check_decoded(file, wanted)
         values = opened.read(wanted)
     if len(values) < wanted:
         raise ValueError(f"an IDX file of shape {shape} that ends after {len(values)} of {wanted} bytes")

@@ -37,8 +37,9 @@ class Entry(NamedTuple):
 
     @property
     def name(self):
-        """What to call it: `path`, `path[row]` or `path:key[row]`."""
-        return f"{self.path}{self.key and f':{self.key}'}{'' if self.row is None else f'[{self.row}]'}"
+        """What to call it: `path`, `path[row]` or `path:key[row]`. Names of files needn't be UTF-8; this is."""
+        path = self.path.encode("utf-8", "backslashreplace").decode()
+        return f"{path}{self.key and f':{self.key}'}{'' if self.row is None else f'[{self.row}]'}"
 
 
 class Picture(NamedTuple):
@@ -52,7 +53,7 @@ class Picture(NamedTuple):
 def is_image_name(file):
     """Whether a file is taken for an image, or many: by its name, or without a suffix for DICOM by its first bytes."""
     name = Path(file).name
-    if name.startswith("."):
+    if name.startswith(".") or name == "DICOMDIR":  # which lists others
         return False
     if name.lower().endswith(SUFFIXES) or arrays.is_array(name):
         return True
@@ -144,4 +145,5 @@ def _unreadable(kind, error):
         return str(error)
     # Pillow's "cannot identify image file" repeats the path.
     reason = "unknown format" if type(error).__name__ == "UnidentifiedImageError" else str(error) or type(error).__name__
+    reason = reason.encode("utf-8", "backslashreplace").decode()
     return f"not a readable {'array' if kind == 'array' else 'image'} ({reason})"

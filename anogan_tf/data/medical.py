@@ -2,12 +2,12 @@
 
 import functools
 import math
+import os
 import threading
 
 import numpy as np
-from PIL import Image
 
-from anogan_tf.data.pictures import Head
+from anogan_tf.data.pictures import Head, check_decoded, check_pixel_count, file_stamp
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -25,7 +25,14 @@ def is_dicom(file):
 
 def count_frames(file):
     """How many pictures a DICOM file holds."""
-    return int(_dicom(file, stop_before_pixels=True).get("NumberOfFrames", 1) or 1)
+    return _frames(_dicom(file, stop_before_pixels=True), file)
+
+
+def _frames(dataset, file):
+    frames = int(dataset.get("NumberOfFrames", 1) or 1)
+    if frames > os.path.getsize(file):
+        raise ValueError(f"{frames} frames in a file of {os.path.getsize(file)} bytes, could be a decompression bomb")
+    return frames
 
 
 def dicom_head(file):
@@ -38,22 +45,25 @@ def read_dicom(file, frame=0):
     """One picture of a DICOM file, float32 `[h, w, c]` in [0, 1].
 
     Grey values are rescaled (slope and intercept) and put through the file's first window, where it has one; 0 and 1 are then
-    the ends of what its bits can store, and MONOCHROME1 is turned so that higher is brighter. Colour becomes RGB.
+    the ends of what its bits can store, and MONOCHROME1 is turned so that higher is brighter. Colour becomes RGB. Tables for
+    display (VOI LUT) are left out, and those in place of a slope (modality LUT) refused.
     """
+    dataset = _dicom(file, stop_before_pixels=True)
+    check_pixel_count(dataset.Rows * dataset.Columns)
     from pydicom import pixels
 
-    dataset = _dicom(file)
-    _check_size(dataset.Rows * dataset.Columns)
     # One frame alone: all of a long film would need memory for all.
-    stored = pixels.pixel_array(file, index=frame) if count_frames(file) > 1 else dataset.pixel_array
+    stored = pixels.pixel_array(file, index=frame if _frames(dataset, file) > 1 else None)
     kind = dataset.PhotometricInterpretation
     if kind == "PALETTE COLOR":
         return _scaled(pixels.apply_color_lut(stored, dataset))
     if not kind.startswith("MONOCHROME"):
         return _scaled(stored)
+    if "ModalityLUTSequence" in dataset:
+        raise ValueError("a DICOM file whose values go through a table (Modality LUT)")
     low, high = _stored_range(dataset)
     slope, intercept = float(dataset.get("RescaleSlope", 1) or 1), float(dataset.get("RescaleIntercept", 0) or 0)
-    values = pixels.apply_voi_lut(pixels.apply_modality_lut(stored, dataset), dataset, prefer_lut=False).astype(np.float64)
+    values = pixels.apply_windowing(pixels.apply_rescale(stored, dataset), dataset).astype(np.float64)
     low, high = sorted((low * slope + intercept, high * slope + intercept))
     values = np.clip((values - low) / (high - low), 0.0, 1.0).astype(np.float32)
     return (1.0 - values if kind == "MONOCHROME1" else values)[..., np.newaxis]
@@ -64,6 +74,11 @@ def _dicom(file, **options):
         import pydicom
     except ImportError:
         raise ImportError("DICOM needs pydicom: pip install 'anogan_tf[dicom]'") from None
+    with open(file, "rb") as opened:
+        if opened.read(132)[128:] == b"DICM":
+            syntax = pydicom.filereader.read_file_meta_info(file).get("TransferSyntaxUID")
+            if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:  # unpacked whole before a word of it is read
+                raise ValueError("a deflated DICOM file, which could be a decompression bomb")
     return pydicom.dcmread(file, **options)
 
 
@@ -93,14 +108,15 @@ def read_slice(file, number):
 
 def _volume(file):
     with _lock:
-        return _read_volume(file)
+        return _read_volume(file, file_stamp(file))
 
 
 @functools.lru_cache(maxsize=2)  # all slices of one are read before the next
-def _read_volume(file):
+def _read_volume(file, stamp):
     nibabel = _nibabel()
     stored = nibabel.load(file)
-    _check_size(max(stored.shape[0] * stored.shape[1], stored.shape[1] * stored.shape[2], stored.shape[0] * stored.shape[2]))
+    check_pixel_count(math.prod(stored.shape) // min(stored.shape))
+    check_decoded(file, math.prod(stored.shape) * stored.get_data_dtype().itemsize)
     return nibabel.as_closest_canonical(stored).get_fdata(dtype=np.float32, caching="unchanged")
 
 
@@ -110,8 +126,3 @@ def _nibabel():
     except ImportError:
         raise ImportError("NIfTI needs nibabel: pip install 'anogan_tf[nifti]'") from None
     return nibabel
-
-
-def _check_size(pixels):
-    if pixels > (Image.MAX_IMAGE_PIXELS or math.inf):
-        raise ValueError(f"{pixels} pixels; could be a decompression bomb")

@@ -1,7 +1,7 @@
 """One picture file, PNG to TIFF, to pixels as they are stored: with all their bits, upright, without transparency."""
 
 import math
-import warnings
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 TIFF_SUFFIXES = (".tif", ".tiff")
-ORIENTATION = 0x0112  # the EXIF tag
+ORIENTATION, PHOTOMETRIC = 0x0112, 0x0106  # EXIF and TIFF tags
+LARGE, MOST_COMPRESSED = 2**28, 200  # bytes; times
 GREY_MODES = ("1", "L", "LA", "I", "F")
 
 
@@ -27,14 +28,33 @@ def read_pixels(file):
     """Pixels `[h, w, c]` of a picture file, uint8, uint16 or float32, c 1 or 3. Decoders raise many kinds of errors."""
     if _is_deep_tiff(file):
         return _read_tiff(file)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file) as image:
-            if not _is_cut_png(image):
-                return _to_array(ImageOps.exif_transpose(image))
+    with Image.open(file) as image:
+        check_pixel_count(image.width * image.height)
+        if _is_cut_png(image):
             image.load()  # what is damaged is Pillow's to find
             pixels = tf.io.decode_png(Path(file).read_bytes(), dtype=tf.uint16).numpy()
             return _upright(pixels, image.getexif().get(ORIENTATION, 1))
+        pixels = _to_array(ImageOps.exif_transpose(image))
+        inverted = image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(PHOTOMETRIC) == 0
+        return 65535 - pixels if inverted else pixels  # Pillow turns white being 0 in 8 bits only
+
+
+def check_pixel_count(count):
+    """Raise a ValueError for an image so large that it could be a decompression bomb: what Pillow warns of."""
+    if count > (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise ValueError(f"{count} pixels exceed the limit of {Image.MAX_IMAGE_PIXELS}, could be a decompression bomb")
+
+
+def check_decoded(file, size):
+    """Raise a ValueError where a file of many images claims to be far larger than any compression would explain."""
+    if size > LARGE and size > MOST_COMPRESSED * os.path.getsize(file):
+        raise ValueError(f"{size} bytes in a file of {os.path.getsize(file)}, could be a decompression bomb")
+
+
+def file_stamp(file):
+    """What changes when a file does."""
+    found = os.stat(file)
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def read_head(file):
@@ -85,9 +105,12 @@ def _is_deep_tiff(file):
 
 def _read_tiff(file):
     with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages[0]
-        if page.imagewidth * page.imagelength > (Image.MAX_IMAGE_PIXELS or math.inf):
-            raise ValueError(f"{page.imagewidth}x{page.imagelength} pixels; could be a decompression bomb")
+        page = tiff.pages[0]  # of a stack the first
+        check_pixel_count(page.imagewidth * page.imagelength)
+        if page.photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB) or page.samplesperpixel > 4:
+            raise ValueError(
+                f"a TIFF of more than 8 bits, {page.samplesperpixel} channels, {page.photometric.name}: only grey and RGB"
+            )
         pixels = np.moveaxis(page.asarray(), 0, -1) if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else page.asarray()
         orientation = page.tags.valueof(ORIENTATION, 1)
     if pixels.dtype.kind == "f":

@@ -72,8 +72,9 @@ def image_dataset(source, preparation, rows=None, display_side=0):
         display_side: give a picture for display too, with sides no longer than this.
 
     Returns:
-        A `tf.data.Dataset` of dicts: `row`, `name`, `label` (scalars), `image` `[H, W, C]` float32 in [-1, 1], `display`
-        `[h, w, c]` uint8 and `reason`, which isn't empty where an image can't be read; `image` is then of no use.
+        A `tf.data.Dataset` of dicts, for `AnoGAN.predict_prepared` or networks of your own: `row`, `name`, `label` (scalars),
+        `image` `[H, W, C]` float32 in [-1, 1], `display` `[h, w, c]` uint8, and `reason`, which isn't empty where an image
+        can't be read; `image` is then of no use.
     """
     rows = range(len(source.entries)) if rows is None else rows
     *sides, channels = preparation.image_shape
@@ -89,7 +90,7 @@ def image_dataset(source, preparation, rows=None, display_side=0):
             except ValueError as error:
                 reason = str(error)
         entry = source.entries[element[0]]
-        return values, display, reason.encode(), entry.name.encode(), entry.label.encode()
+        return values, display, *(text.encode() for text in (reason, entry.name, entry.label))
 
     def load(*element):
         kinds = (tf.float32, tf.uint8, tf.string, tf.string, tf.string)
@@ -140,7 +141,9 @@ class Images(NamedTuple):
 
 
 def load_images(paths, normal_class=None, root=None):
-    """All images below some paths, in memory; what they take is what `GAN.fit`, `calibrate` and `predict` take.
+    """All images below some paths, in memory: a list as `GAN.fit`, `calibrate` and `predict` take it.
+
+    Of a set with labels all images are read; `Images.entries` says which are normal.
 
     Args:
         paths, normal_class, root: as for `list_images`.
@@ -230,15 +233,17 @@ def count_channels(source, rows):
 
 
 def value_range(source, rows):
-    """The `value_range` of a `Preparation` for some images: None where 8 bits or floats in [0, 1] are all there is.
+    """The `value_range` of a `Preparation` for some images, None for the whole range of what they are stored in.
 
-    Else the least and the largest of all images' `QUANTILES`. All images of more than 8 bits are read for it.
+    That is what images get of which any has 8 bits (the others may show the same in 16), or all are floats in [0, 1]. Else it is
+    the least and the largest of all images' `QUANTILES`, for which all are read.
     """
-    deep = [row for row in rows if (head := source.head(row)) is not None and head.deep]
+    heads = {row: head for row in rows if (head := source.head(row)) is not None}
+    deep = list(heads) if all(head.deep for head in heads.values()) else []
     low, high, whole = np.inf, -np.inf, True
     for element in source.elements(deep).as_numpy_iterator() if deep else ():
         pixels = source.read(*element).pixels
-        if pixels is None or not np.isfinite(pixels).all():
+        if pixels is None or pixels.dtype.kind not in "fu" or not np.isfinite(pixels).all():
             continue
         whole &= pixels.dtype.kind == "f" and pixels.min() >= 0.0 and pixels.max() <= 1.0
         least, largest = np.quantile(pixels, QUANTILES)

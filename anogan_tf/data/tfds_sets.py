@@ -1,5 +1,6 @@
 """tensorflow-datasets: reading any labelled set of images, and preparing one from files on disk."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from anogan_tf.data.entries import Entry, Picture, read_entry
-from anogan_tf.data.layouts import divide
+from anogan_tf.data.layouts import check_labels, divide
 from anogan_tf.data.pictures import Head
 
 SPLITS = {"train": "train", "test": "test", "validation": "val", "val": "val"}  # tfds's names and ours
@@ -63,7 +64,7 @@ class TfdsSource:
                 label = labels.int2str(example["label"])
                 normal = bool(example[NORMAL]) if normal_class is None else label == str(normal_class)
                 group = example["group"].decode() if known else ""
-                side = SPLITS[split] if len(self._splits) > 1 else ""
+                side = SPLITS[split] if self._splits != ["train"] else ""
                 entries.append(Entry(f"tfds:{self.name}", split, row, label, normal, "", side, group))
         return entries
 
@@ -120,10 +121,15 @@ def prepare_set(source, name, data_dir=None, version="1.0.0"):
         The folder that was written.
 
     Raises:
-        ValueError: for an image that can't be stored, by name.
+        ValueError: for an image that can't be stored, by name; for labels of which none is known to be normal.
         FileExistsError: if there is such a set already.
     """
     entries = source.entries
+    check_labels(entries)
+    if not re.fullmatch(r"[a-z][a-z0-9_]*(/[A-Za-z0-9_.-]*[A-Za-z0-9_])?", name):
+        raise ValueError(f"name={name!r}: small letters, digits and _, and after a / perhaps another name, such as mvtec/bottle.")
+    if broken := [entry.label for entry in entries if len(entry.label.splitlines()) > 1]:
+        raise ValueError(f"{broken[0]!r} has a line break; a label can't.")
     heads = [head for head in map(source.head, range(len(entries))) if head is not None]
     channels, deep = max((head.channels for head in heads), default=1), any(head.deep for head in heads)
     kind = np.uint16 if deep else np.uint8
@@ -168,7 +174,7 @@ class _Examples:
             pixels = _stored(_required(entry), self._channels, self._kind)
             mask = np.zeros((*pixels.shape[:2], 1), np.uint8)
             if entry.mask:
-                mask = _stored(_required(Entry(entry.mask)), 1, np.uint8)
+                mask = _as_mask(_required(Entry(entry.mask)).pixels)
             yield (
                 row,
                 {
@@ -188,6 +194,12 @@ def _required(entry):
     if picture.pixels is None:
         raise ValueError(f"{entry.name}: {picture.reason}")
     return picture
+
+
+def _as_mask(pixels):
+    """White where any channel is bright."""
+    half = np.iinfo(pixels.dtype).max // 2 if pixels.dtype.kind == "u" else 0.5
+    return np.uint8((pixels > half).any(axis=-1, keepdims=True)) * 255
 
 
 def _stored(picture, channels, kind):
