@@ -116,6 +116,8 @@ def test_a_palette_of_greys_is_grey(tmp_path):
     grey = Image.fromarray(picture())
     np.testing.assert_array_equal(read_saved(tmp_path / "grey.gif", grey)[..., 0], np.asarray(grey))
     assert read_saved(tmp_path / "grey.png", grey.convert("P")).shape == (20, 24, 1)
+    grey.convert("RGB").quantize(16).save(tmp_path / "few.png")
+    assert [data.FileSource.of(tmp_path).head(row).channels for row in range(3)] == [1, 1, 1]
 
 
 def test_a_moving_gif_is_its_first_picture(tmp_path):

@@ -63,8 +63,16 @@ def read_head(file):
         with tifffile.TiffFile(file) as tiff:
             return Head(1 if tiff.pages[0].samplesperpixel < 3 else 3, deep=True)
     with Image.open(file) as image:
-        grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
+        grey = image.mode in GREY_MODES or image.mode.startswith("I;16") or _has_grey_palette(image)
         return Head(1 if grey else 3, deep=_is_cut_png(image) or image.mode[0] in "IF")
+
+
+def _has_grey_palette(image):
+    if image.mode != "P":
+        return False
+    kind, colours = image.palette.getdata()  # `getpalette` would decode the picture
+    colours = np.frombuffer(bytes(colours), np.uint8)
+    return kind == "RGB" and len(colours) % 3 == 0 and bool((colours.reshape(-1, 3) == colours[::3, np.newaxis]).all())
 
 
 def _to_array(image):
