@@ -193,9 +193,9 @@ def train(
         tuple,
         typer.Option(
             parser=_parse_names,
-            metavar="NAMES",
+            metavar="A,B",
             show_default=False,
-            help="Changes at random in training, such as mirror,flip,rotate,shift,brightness.",
+            help="Changes at random in training: any of mirror, flip, rotate, shift and brightness, with commas between them.",
         ),
     ] = "",
     latent_dim: Annotated[Optional[int], typer.Option(show_default="32", min=1, help="Length of z.")] = None,
@@ -225,11 +225,11 @@ def train(
     """Train a detector on normal images and calibrate it on a tenth of them (at least 50) held out."""
     with _errors():
         _check_model_name(model, overwrite)
-        tile, tiling = _tiling(patch, stride, top, scale, patches)
         if patch and not size and fit != Fit.stretch:
             raise ValueError("--fit is for images of one size: give --size SIDE too, or leave it out.")
         with _loading():
             from anogan_tf.workflows import settle_preparation, train_files, training_state
+        tile, tiling = _tiling(patch, stride, top, scale, patches)
         source = _source(images, tfds, data_dir, normal_class, root)
         own_size = (None, None) if patch else (64, 64)
         settings = {"fit": fit.value, "scale": scale, "normalise": normalise, "augment": augment}
@@ -259,7 +259,7 @@ def train(
         if preparation.value_range:
             low, high = preparation.value_range
             console.print(
-                f"Images of more than 8 bits: {low:g} is black and {high:g} is white (--range), here and when they are scored."
+                f"In images of more than 8 bits {low:g} is black and {high:g} is white, here and when they are scored (--range)."
             )
         _end_with_skipped(skipped)
 

@@ -74,6 +74,7 @@ def split_normals(count, seed=0, groups=None):
             f"{count} normal images are too few: at least {LEAST_HELD_OUT} are held out for the threshold and at least "
             f"{LEAST_TRAINED} are trained on, so {LEAST_HELD_OUT + LEAST_TRAINED} are needed"
             + ("." if groups is None else ", and more where a few groups hold most of them.")
+            + " Images that are kept for testing, and groups with an anomaly, don't count."
         )
     return Split(np.flatnonzero(~out), np.flatnonzero(out))
 
@@ -177,8 +178,10 @@ def rows_to_score(source, split="test"):
     """Rows of a source on one side of its splits, or of no split; for "all" all.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are none; or if images have labels and it isn't known which is normal, so not what was trained on.
     """
+    if split != "all" and not any(entry.split for entry in source.entries):
+        check_labels(source.entries)
     rows = [row for row, entry in enumerate(source.entries) if split == "all" or entry.split in ("", split)]
     if not rows:
         sides = sorted({entry.split for entry in source.entries})
@@ -235,6 +238,8 @@ def train_files(
     Returns:
         `(detector, skipped)`: the calibrated `AnoGAN`, and the `Picture`s that couldn't be read.
     """
+    if searching.get("mode", "search") != "search" and not training.get("encoder", True):
+        raise ValueError(f"mode {searching['mode']!r} needs an encoder, and none is to be trained.")
     image_shape = check_image_shape((*(tile or preparation.image_shape[:2]), preparation.image_shape[-1]))
     if tiling is not None:
         tiling.check(min(image_shape[:2]))
@@ -405,8 +410,10 @@ def _write_maps(batch, residuals, first, out):
 
 def _file_name(number, sample, suffix):
     # Cut, because a file's name has at most 255 bytes.
-    stem = Path(sample.entry.name).stem.encode()[:100].decode("utf-8", "ignore")
-    return f"{number:06d}-{stem}{suffix}"
+    entry = sample.entry
+    stem = Path(entry.path).stem if entry.row is None else f"{entry.key or Path(entry.path).stem}-{entry.row}"
+    stem = "-".join(part for part in (entry.label, stem) if part).replace("/", "-")
+    return f"{number:06d}-{stem.encode('utf-8', 'backslashreplace')[:100].decode('utf-8', 'ignore')}{suffix}"
 
 
 def _most_anomalous(detector, top, batch, results, residuals):
@@ -418,7 +425,10 @@ def _most_anomalous(detector, top, batch, results, residuals):
         sample, step = batch[row], -(-max(residuals[row].shape) // DISPLAY_SIDE)
         heat = detector.heatmap([residuals[row]])[0]
         pictures = (to_pixels(sample.image), results["reconstruction"][row], heat)
-        title = f"{Path(sample.entry.name).name[-24:]}  {results['score'][row]:.0f}  p={results['p_value'][row]:.3f}"
+        title = (
+            f"{sample.entry.label} {Path(sample.entry.name).name[-24:]}".strip()
+            + f"  {results['score'][row]:.0f}  p={results['p_value'][row]:.3f}"
+        )
         # Copies: a part of a batch would keep all of it.
         return (*(picture[::step, ::step].copy() for picture in pictures), title)
 

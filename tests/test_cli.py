@@ -287,7 +287,7 @@ def test_patches_of_large_images_from_a_benchmark_layout(tmp_path):
     anogan("score", model, tmp_path / "set", "-o", out, "--maps", status=3)
     rows = list(csv.DictReader((out / "scores.csv").open()))
     assert [(row["file"].rsplit("/", 1)[1], row["truth"]) for row in rows] == [("b.png", "crack"), ("a.png", "good")]
-    assert Image.open(out / "maps" / "000000-b.tiff").size == (25, 45) and Image.open(out / rows[0]["heatmap"]).size == (50, 90)
+    assert Image.open(out / "maps" / "000000-crack-b.tiff").size == (25, 45) and Image.open(out / rows[0]["heatmap"]).size == (50, 90)
     anogan("score", model, tmp_path / "set", "-o", tmp_path / "all", "--split", "all", "--no-heatmaps", status=3)
     assert len(list(csv.DictReader((tmp_path / "all" / "scores.csv").open()))) == 112
     assert not (tmp_path / "all" / "heatmaps").exists()
@@ -315,3 +315,22 @@ def test_options_that_do_not_go_together(good, tmp_path):
     assert "'turn' not among" in anogan(*train, "--augment", "turn", status=1)
     assert "give two numbers" in anogan(*train, "--range", "4095", status=2)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_trained_on_is_not_scored_unawares(good, tmp_path):
+    rows = [("path", "label"), *((f"{row:03d}.png", "A" if row else "B") for row in range(110))]
+    with open(tmp_path / "parts.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    source = [tmp_path / "parts.csv", "--root", good]
+    train = ("train", *source, "-o", tmp_path / "m.keras", *FAST)
+    assert "name the one that is normal" in anogan(*train, status=1)
+    assert "needs an encoder" in anogan(*train, "--normal-class", "A", "--no-encoder", "--mode", "refine", status=1)
+    assert "87 normal images are too few" in anogan(*train, "--normal-class", "A", status=1)
+    np.save(good.parent / "more.npy", np.zeros((40, 28, 28), np.uint8))
+    source.append(good.parent / "more.npy")
+    anogan("train", *source, "-o", tmp_path / "m.keras", *FAST, "--normal-class", "A")
+    score = ("score", tmp_path / "m.keras", *source)
+    assert "name the one that is normal" in anogan(*score, "-o", tmp_path / "a", status=1)
+    assert "Left out 87 images" in anogan(*score, "-o", tmp_path / "b", "--normal-class", "A")
+    names = {row["file"] for row in csv.DictReader((tmp_path / "b" / "scores.csv").open())}
+    assert len(names) == 63 and str(good / "000.png") in names

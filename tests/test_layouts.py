@@ -93,7 +93,7 @@ def test_a_table_elsewhere_needs_the_root(tmp_path):
     parts.parent.mkdir()
     table(parts, [("path",), ("a.png",)])
     assert data.read_entry(list_images(parts, root=tmp_path / "images")[0]).pixels.shape == (12, 12, 1)
-    assert "No such file" in data.read_entry(list_images(parts)[0]).reason
+    assert "is that the table's root (--root)?" in data.read_entry(list_images(parts)[0]).reason
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,10 @@ def test_arrays_in_parts(tmp_path, names):
 def test_labels_that_say_nothing_of_normal(tmp_path):
     np.savez(tmp_path / "set.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.array([3.0, 5.0, 5.0, 7.0]))
     source = FileSource.of(tmp_path)
-    assert [entry.label for entry in source.entries] == ["3", "5", "5", "7"] and rows_to_score(source) == [0, 1, 2, 3]
-    with pytest.raises(ValueError, match="name the one that is normal .--normal-class.: 3, 5, 7"):
-        normal_rows(source)
+    assert [entry.label for entry in source.entries] == ["3", "5", "5", "7"] and rows_to_score(source, "all") == [0, 1, 2, 3]
+    for ask in (normal_rows, rows_to_score):  # what was trained on is not to be scored unawares
+        with pytest.raises(ValueError, match="name the one that is normal .--normal-class, as in training.: 3, 5, 7"):
+            ask(source)
 
 
 def test_nothing_outside_a_folder_is_followed(tmp_path):

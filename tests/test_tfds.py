@@ -86,7 +86,7 @@ def test_a_set_prepared_from_files_is_the_files(parts, tmp_path):
     assert len(examples) == 12 and [example["name"].decode() for example in masked] == [str(parts / "test" / "crack" / "3.png")]
     mask = np.asarray(Image.open(parts / "ground_truth" / "crack" / "3_mask.png"))
     np.testing.assert_array_equal(masked[0]["mask"][..., 0], mask)
-    with pytest.raises(FileExistsError, match="choose another name or version"):
+    with pytest.raises(FileExistsError, match="remove it, or choose another name"):
         prepare_set(files, "mvtec/parts", tmp_path / "sets")
 
 

@@ -133,7 +133,9 @@ def check_labels(entries):
     """Raise a ValueError unless of each image with a label it is known whether it is normal."""
     unknown = {entry.label for entry in entries if entry.label and entry.normal is None}
     if unknown:
-        raise ValueError(f"The images have labels; name the one that is normal (--normal-class): {name_labels(unknown)}.")
+        raise ValueError(
+            f"The images have labels; name the one that is normal (--normal-class, as in training): {name_labels(unknown)}."
+        )
 
 
 def name_labels(labels):
@@ -153,7 +155,7 @@ def _list_folder(folder, normal_class):
         for entry in found:
             _check_plain(entry, folder)
     if not found:
-        raise ValueError(f"{folder} holds no images; looked for {', '.join(SUFFIXES)} at any depth.")
+        raise ValueError(f"{folder} holds no images; looked for {', '.join(SUFFIXES)}, IDX and DICOM at any depth.")
     return found
 
 
@@ -272,4 +274,6 @@ def _row_entries(path, root, row):
             return [Entry(str(root / row["path"]), refused=f"{field} {file} lies outside {root}, not followed", **known)]
     if row.get("mask"):
         known["mask"] = str(root / row["mask"])
+    if not os.path.isfile(root / row["path"]):
+        return [Entry(str(root / row["path"]), refused=f"no such file below {root}; is that the table's root (--root)?", **known)]
     return entries_of(root / row["path"], **known)

@@ -49,6 +49,8 @@ def read_dicom(file, frame=0):
     display (VOI LUT) are left out, and those in place of a slope (modality LUT) refused.
     """
     dataset = _dicom(file, stop_before_pixels=True)
+    if "Rows" not in dataset or "PhotometricInterpretation" not in dataset:
+        raise ValueError("a DICOM file without an image, or truncated")
     check_pixel_count(dataset.Rows * dataset.Columns)
     from pydicom import pixels
 

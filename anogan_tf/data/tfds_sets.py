@@ -157,7 +157,7 @@ def prepare_set(source, name, data_dir=None, version="1.0.0"):
         disable_shuffling=True,
     )
     if builder.is_prepared():
-        raise FileExistsError(f"{builder.data_dir} exists; choose another name or version, or remove it.")
+        raise FileExistsError(f"{builder.data_dir} exists; remove it, or choose another name (in Python also a version).")
     builder.download_and_prepare()
     return Path(builder.data_dir)
 
