@@ -250,18 +250,22 @@ def train(
             strict=strict,
             progress=_progress,
         )
-        height, width, channels = detector.image_shape
-        kind = f"{height}x{width} {'colour' if channels == 3 else 'grey'}{' patches' if patch else ''}"
-        console.print(
-            f"Wrote {model}: {kind}, threshold {detector.threshold:.4g} from {len(detector.calibration.scores)} images held out. "
-            f"Look at {training_state(model) / 'samples'} to see whether it has learned what your images look like."
-        )
-        if preparation.value_range:
-            low, high = preparation.value_range
-            console.print(
-                f"In images of more than 8 bits {low:g} is black and {high:g} is white, here and when they are scored (--range)."
-            )
+        _print_trained(model, detector, training_state(model) / "samples")
         _end_with_skipped(skipped)
+
+
+def _print_trained(model, detector, samples):
+    height, width, channels = detector.image_shape
+    kind = f"{height}x{width} {'colour' if channels == 3 else 'grey'}{' patches' if detector.tiling else ''}"
+    console.print(
+        f"Wrote {model}: {kind}, threshold {detector.threshold:.4g} from {len(detector.calibration.scores)} images held out. "
+        f"Look at {samples} to see whether it has learned what your images look like."
+    )
+    if detector.preparation.value_range:
+        low, high = detector.preparation.value_range
+        console.print(
+            f"In images of more than 8 bits {low:g} is black and {high:g} is white, here and when they are scored (--range)."
+        )
 
 
 def _tiling(patch, stride, top, scale, patches):

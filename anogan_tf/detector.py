@@ -293,8 +293,9 @@ class AnoGAN(OneFileModel):
             outs.append({name: images_of(value, sizes) if name in IMAGES else value for name, value in out.items()})
         joined = {name: np.concatenate([out[name] for out in outs]) for name in outs[0] if name not in IMAGES}
         lists = {name: [image for out in outs for image in out[name]] for name in IMAGES}
-        same_size = not (isinstance(x, (list, tuple, tf.data.Dataset)) and self.preparation.keeps_size)
-        same_size |= isinstance(x, tf.data.Dataset) and len({image.shape for image in lists["residual"]}) == 1
+        # Of a list a list, whether or not its images happen to be alike.
+        listed = isinstance(x, (list, tuple)) and self.preparation.keeps_size
+        same_size = not listed and len({image.shape for image in lists["residual"]}) == 1
         return {**joined, **{name: np.stack(images) if same_size else images for name, images in lists.items()}}
 
     def _prepared_batches(self, x, batch_size, name):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from anogan_tf import data, plots
+from anogan_tf import plots
 from anogan_tf.backend import keras
 from anogan_tf.calibration import FALSE_POSITIVE_RATE, check_count
 from anogan_tf.callbacks import Advance, SampleGrid
@@ -198,9 +198,9 @@ def settle_preparation(source, size, *, channels=None, value_range=None, **setti
         value_range: as for `Preparation`, or None to take it from the images where they have more than 8 bits.
         **settings: fit, scale, normalise, augment.
     """
-    rows = normal_rows(source)
-    channels = channels or sources.count_channels(source, rows)
-    value_range = value_range or sources.value_range(source, rows)
+    heads = sources.read_heads(source, normal_rows(source))
+    channels = channels or sources.count_channels(heads)
+    value_range = value_range or sources.value_range(source, heads)
     return Preparation((*size, channels), value_range=value_range, **settings)
 
 
@@ -278,10 +278,15 @@ def _read_normals(source, preparation, image_shape, tiles, folder, seed, strict,
     with progress("Reading", len(rows) + len(given)) as advance:
         pool = sources.fill_pool(source, preparation, rows, image_shape, cut, folder, strict, advance)
         # Looked at before hours of training, too.
-        held_out, skipped = sources.readable_rows(source, preparation, given, strict, advance)
+        held_out = []
+        if len(given):
+            samples = sources.read_samples(source, preparation, given, strict=strict)
+            for sample in sources.readable(samples, pool.skipped, advance):
+                held_out.append(sample.row)
+                advance()
     readable = np.unique(pool.rows)
     if len(given):
-        return pool._replace(skipped=pool.skipped + skipped), Split(readable, held_out)
+        return pool, Split(readable, np.array(held_out, int))
     groups = [source.entries[row].group or f"\0{row}" for row in readable]
     split = split_normals(len(readable), seed, groups if any(source.entries[row].group for row in readable) else None)
     return pool, Split(readable[split.trained], readable[split.held_out])
@@ -365,16 +370,8 @@ def _make_room(out, folders):
 
 def _batches(source, detector, rows, skipped, display_side, strict, advance):
     """Yield lists of `Sample`s that are scored together; adds what can't be read to `skipped`."""
-
-    def readable():
-        for sample in sources.read_samples(source, detector.preparation, rows, display_side, strict):
-            if sample.image is not None:
-                yield sample
-                continue
-            skipped.append(data.Picture(sample.entry.name, None, sample.reason))
-            advance()
-
-    return grouped(readable(), FILES_AT_ONCE, lambda sample: sample.image)
+    samples = sources.read_samples(source, detector.preparation, rows, display_side, strict)
+    return grouped(sources.readable(samples, skipped, advance), FILES_AT_ONCE, lambda sample: sample.image)
 
 
 def _score_batch(detector, batch):

@@ -287,7 +287,10 @@ def test_patches_of_large_images_from_a_benchmark_layout(tmp_path):
     anogan("score", model, tmp_path / "set", "-o", out, "--maps", status=3)
     rows = list(csv.DictReader((out / "scores.csv").open()))
     assert [(row["file"].rsplit("/", 1)[1], row["truth"]) for row in rows] == [("b.png", "crack"), ("a.png", "good")]
-    assert Image.open(out / "maps" / "000000-crack-b.tiff").size == (25, 45) and Image.open(out / rows[0]["heatmap"]).size == (50, 90)
+    assert Image.open(out / "maps" / "000000-crack-b.tiff").size == (25, 45) and Image.open(out / rows[0]["heatmap"]).size == (
+        50,
+        90,
+    )
     anogan("score", model, tmp_path / "set", "-o", tmp_path / "all", "--split", "all", "--no-heatmaps", status=3)
     assert len(list(csv.DictReader((tmp_path / "all" / "scores.csv").open()))) == 112
     assert not (tmp_path / "all" / "heatmaps").exists()

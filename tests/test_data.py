@@ -203,9 +203,9 @@ def test_arrays_that_cannot_be_used_are_named(tmp_path, arrays, reason):
 
 def test_channels_follow_the_files(tmp_path):
     save(tmp_path / "grey.png", picture())
-    assert sources.count_channels(data.FileSource.of(tmp_path), [0]) == 1
+    assert sources.count_channels(sources.read_heads(data.FileSource.of(tmp_path), [0])) == 1
     save(tmp_path / "colour.png", picture(channels=3))
-    assert sources.count_channels(data.FileSource.of(tmp_path), [0, 1]) == 3
+    assert sources.count_channels(sources.read_heads(data.FileSource.of(tmp_path), [0, 1])) == 3
 
 
 def test_nothing_to_read_is_an_error(tmp_path):

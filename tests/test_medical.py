@@ -82,7 +82,7 @@ def test_colour_and_frames(tmp_path):
         np.testing.assert_allclose(read(path, frame)[..., 0], film[frame] / 255.0, atol=1e-6)
     source = data.FileSource.of([path, tmp_path / "c.dcm"])
     assert [source.head(row).channels for row in range(4)] == [1, 1, 1, 3]
-    assert sources.value_range(source, range(4)) is None  # they come in [0, 1]
+    assert sources.value_range(source, sources.read_heads(source, range(4))) is None  # they come in [0, 1]
 
 
 def test_files_as_scanners_name_them(tmp_path):
@@ -118,7 +118,7 @@ def test_slices_of_a_volume_upright_in_their_own_values(tmp_path, name):
     assert len(again) == 5
     for one, other in zip(entries, again):
         np.testing.assert_array_equal(data.read_entry(one).pixels, data.read_entry(other).pixels)
-    low, high = sources.value_range(data.FileSource(entries), range(5))
+    low, high = sources.value_range(data.FileSource(entries), sources.read_heads(data.FileSource(entries), range(5)))
     assert values.min() <= low < -1000 and 1000 < high <= values.max()
 
 

@@ -13,6 +13,10 @@ rng = np.random.default_rng(0)
 PREPARATION = Preparation((16, 16, 1))
 
 
+def value_range_of(source, rows):
+    return sources.value_range(source, sources.read_heads(source, rows))
+
+
 @pytest.fixture
 def folder(tmp_path):
     for row in range(30):
@@ -107,14 +111,14 @@ def test_the_range_of_deep_images_is_taken_from_them_but_for_hot_pixels(tmp_path
         pixels[0, 0] = 65535
         Image.fromarray(pixels).save(tmp_path / f"{row}.png")
     source = FileSource.of(tmp_path)
-    low, high = sources.value_range(source, range(5))
+    low, high = value_range_of(source, range(5))
     assert 100 <= low < 120 and 2950 < high < 3000
     preparation = workflows.settle_preparation(source, (16, 16))
     assert preparation.value_range == (low, high) and preparation.image_shape == (16, 16, 1)
     assert workflows.settle_preparation(source, (16, 16), value_range=(0, 4095)).value_range == (0.0, 4095.0)
     Image.fromarray(rng.uniform(size=(20, 20)).astype(np.float32)).save(tmp_path / "5.tif")
-    assert sources.value_range(FileSource.of(tmp_path), [5]) is None
-    assert sources.value_range(FileSource.of(tmp_path), []) is None
+    assert value_range_of(FileSource.of(tmp_path), [5]) is None
+    assert value_range_of(FileSource.of(tmp_path), []) is None
 
 
 def test_what_is_trained_on_is_what_is_scored(tmp_path):

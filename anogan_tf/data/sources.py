@@ -117,6 +117,16 @@ def read_samples(source, preparation, rows=None, display_side=0, strict=False):
         yield Sample(int(element["row"]), entry, None if reason else element["image"], element["display"], reason)
 
 
+def readable(samples, skipped, advance):
+    """Yield the samples that could be read; of the others add a `Picture` to `skipped`, and `advance()`."""
+    for sample in samples:
+        if sample.image is not None:
+            yield sample
+            continue
+        skipped.append(Picture(sample.entry.name, None, sample.reason))
+        advance()
+
+
 def for_display(values, side):
     """Pixels `[h, w, c]` in [0, 1] as uint8 with sides no longer than `side`."""
     if not side:
@@ -202,43 +212,32 @@ def fill_pool(
         `Pool`.
     """
     pixels, owners, skipped = DiskArray(shape, folder), [], []
-    for sample in read_samples(source, preparation, rows, strict=strict):
-        if sample.image is None:
-            skipped.append(Picture(sample.entry.name, None, sample.reason))
-        else:
-            kept = cut(sample.row, to_pixels(sample.image))
-            pixels.append(kept)
-            owners.append(np.full(len(kept), sample.row))
+    for sample in readable(read_samples(source, preparation, rows, strict=strict), skipped, advance):
+        kept = cut(sample.row, to_pixels(sample.image))
+        pixels.append(kept)
+        owners.append(np.full(len(kept), sample.row))
         advance()
     if not owners:
         raise ValueError(_none_readable(skipped))
     return Pool(pixels, np.concatenate(owners), skipped)
 
 
-def readable_rows(source, preparation, rows, strict=False, advance=lambda: None):
-    """`(those of the rows that can be read, the Pictures that can't)`."""
-    readable, skipped = [], []
-    for sample in read_samples(source, preparation, rows, strict=strict) if len(rows) else ():
-        if sample.image is None:
-            skipped.append(Picture(sample.entry.name, None, sample.reason))
-        else:
-            readable.append(sample.row)
-        advance()
-    return np.array(readable, int), skipped
+def read_heads(source, rows):
+    """The `Head` of each row that can be read, by row. Of files only the heads are read."""
+    return {row: head for row in rows if (head := source.head(row)) is not None}
 
 
-def count_channels(source, rows):
-    """3 where any of the images is in colour, else 1. Of files only the heads are read."""
-    return 3 if any(head is not None and head.channels == 3 for head in map(source.head, rows)) else 1
+def count_channels(heads):
+    """3 where any of the images is in colour, else 1."""
+    return 3 if any(head.channels == 3 for head in heads.values()) else 1
 
 
-def value_range(source, rows):
+def value_range(source, heads):
     """The `value_range` of a `Preparation` for some images, None for the whole range of what they are stored in.
 
     That is what images get of which any has 8 bits (the others may show the same in 16), or all are floats in [0, 1]. Else it is
     the least and the largest of all images' `QUANTILES`, for which all are read.
     """
-    heads = {row: head for row in rows if (head := source.head(row)) is not None}
     deep = list(heads) if all(head.deep for head in heads.values()) else []
     low, high, whole = np.inf, -np.inf, True
     for element in source.elements(deep).as_numpy_iterator() if deep else ():
