@@ -1,494 +1,372 @@
-"""How fast the search is, against what others do and against what the machine can do: `anogan bench speed`.
+"""Detection on public sets by the protocols of published tables: `anogan bench mnist`, `fashion`, `pneumonia`.
 
-All of it is measured in one process on the same networks, so that ratios hold where seconds don't.
+One row of JSON for each run, appended as it ends; what has its row already isn't run again.
 """
 
-import contextlib
 import datetime
 import json
-import os
-import platform
-import resource
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from anogan_tf import __version__, data, losses, metrics, networks, plots
-from anogan_tf.backend import keras
+from anogan_tf import comparisons, data, metrics
 from anogan_tf.detector import AnoGAN
-from anogan_tf.fitting import BATCH_SIZE
-from anogan_tf.gan import GAN
+from anogan_tf.objectives import OBJECTIVES
+from anogan_tf.preparation import Preparation
+from anogan_tf.records import markdown_table, versions
 from anogan_tf.saving import replacing
 from anogan_tf.settings import PAPER
-from anogan_tf.workflows import EPOCHS, silent, split_normals, train_networks
+from anogan_tf.workflows import silent, train_networks
 
-layers = keras.layers
-
-STEPS = PAPER["steps"]
-REPEATS = 3
-PASSES = 4  # over the images when training is timed
-LADDER = (5, 10, 15, 20, 25, 30, 40, 50)  # steps tried until a refinement is as good as the long search
-CURVE = (1, 2, 3, 5, 8, 12, 18, 25, 50, 100, 250, STEPS)
-COLUMNS = ("name", "image_size", "batch", "steps", "ms_per_image", "spread", "loss", "gflops", "share_of_ceiling", "peak_mb")
-# The search as timed: no image stops early, and only the best z is reported as others report the last one.
-TIMED = {**PAPER, "keep": "best", "steps": 50}
+SAMPLE = 1000  # test images that a search of 500 steps scores, drawn from each class in proportion
+EPOCHS, LATENT_DIM = 10, 16
+DIGITS = tuple("0123456789")
 
 
-class Size(NamedTuple):
-    """One size of networks that is measured.
+class Benchmark(NamedTuple):
+    """A set and its protocol: train on the training images of one class, score the whole test set, the others are anomalous.
 
     Attributes:
-        side: of the images in pixels.
-        preset: of the networks.
-        epochs: of training, as a share of those at the first size; 0 where the networks only do their arithmetic.
-        counts: how many images are searched at once.
-        searched: how many normals, and as many anomalies, get the long search.
+        title: of the table.
+        classes: which are normal in turn.
+        epochs: of the GAN.
+        normalise: as for `Preparation`.
+        published: `{who: AUROC x 100 of each class, and their mean}`; None where none was published.
     """
 
-    side: int
-    preset: str
-    epochs: float
-    counts: tuple
-    searched: int
+    title: str
+    classes: tuple
+    epochs: int = EPOCHS
+    normalise: bool = False
+    published: dict = {}
 
 
-SIZES = (
-    Size(28, "light", 1.0, (1, 8, 64, 256), 300),
-    Size(32, "light", 0.0, (256,), 0),
-    Size(64, "paper", 0.2, (1, 8, 64), 64),
-)
+BENCHMARKS = {
+    "mnist": Benchmark(
+        "MNIST, one class against nine",
+        DIGITS,
+        published={
+            "AnoGAN, as published by Ruff et al. 2018": (
+                96.6, 99.2, 85.0, 88.7, 89.4, 88.3, 94.7, 93.5, 84.9, 92.4, 91.3,
+            ),
+        },
+    ),
+    "fashion": Benchmark(
+        "Fashion-MNIST, one class against nine",
+        DIGITS,
+        published={
+            "GEOM (Golan and El-Yaniv 2018)": (99.4, 97.6, 91.1, 89.9, 92.1, 93.4, 83.3, 98.9, 90.8, 99.2, 93.5),
+            "ARNet": (*[None] * 10, 93.9),
+            "Deep SAD without labels": (*[None] * 10, 89.2),
+        },
+    ),
+    "pneumonia": Benchmark("PneumoniaMNIST, normal against pneumonia", ("0",), epochs=50, normalise=True),
+}  # fmt: skip
 
 
-class _Subject(NamedTuple):
-    """Networks of one size, and pixels to search for."""
+class Task(NamedTuple):
+    """One class of a set, as pixels.
 
-    size: Size
-    gan: GAN
-    encoder: keras.Model
+    Attributes:
+        train: `[N, h, w, c]`, all training images of the normal class.
+        test: `[M, h, w, c]`.
+        kinds: `[M]`, the class of each test image.
+        labels: `[M]`, 0 where it is the normal one, else 1.
+    """
+
+    train: np.ndarray
     test: np.ndarray
+    kinds: np.ndarray
     labels: np.ndarray
 
 
-def run_speed(out, *, epochs=EPOCHS, sizes=SIZES, progress=silent):
-    """Measure, and write `speed.md`, `speed.json` and `loss_curves.png`.
+def read_set(path):
+    """The `Task`s of a set of small images with labels and a split, as a function of the normal class."""
+    images = data.load_images([path])
+    if not all(entry.label and entry.split for entry in images.entries):
+        raise ValueError(
+            f"{path} holds images without a label or a split; the set's own files are needed, as they are published."
+        )
+    pixels = np.stack(images.pixels)
+    kinds, splits = (np.array([getattr(entry, field) for entry in images.entries]) for field in ("label", "split"))
+
+    def task(normal_class):
+        train, test = (kinds == normal_class) & (splits == "train"), splits == "test"
+        if not train.any():
+            raise ValueError(f"{path} has no training images of the class {normal_class!r}; there are {sorted(set(kinds))}.")
+        return Task(pixels[train], pixels[test], kinds[test], (kinds[test] != normal_class).astype(int))
+
+    return task
+
+
+class Run:
+    """One class and seed of a benchmark: what its methods are handed.
+
+    Attributes:
+        task: `Task`.
+        preparation: `Preparation` of the networks and of the probes.
+        training_seconds: what training the networks took that were asked for.
+    """
+
+    def __init__(self, task, models, *, seed, epochs, normalise):
+        self.task, self._models, self._epochs = task, models, epochs
+        self.preparation = Preparation(task.train.shape[1:], normalise=normalise)
+        self._options = {"latent_dim": LATENT_DIM, "seed": seed, "preparation": self.preparation}
+        self.training_seconds = None
+
+    def detector(self, objective="dcgan"):
+        """An `AnoGAN` with an encoder, its GAN trained with that objective."""
+
+        def train(pixels, shape):
+            # The same number of steps of the generator for all.
+            epochs = self._epochs * OBJECTIVES[objective].discriminator_steps
+            with tempfile.TemporaryDirectory() as state:
+                networks = train_networks(pixels, state, shape, epochs=epochs, objective=objective, **self._options)
+            return AnoGAN.from_gan(*networks)
+
+        return self._kept(objective, train)
+
+    def autoencoder(self):
+        """The `AnoGAN` of an aCAE."""
+
+        def train(pixels, shape):
+            return comparisons.train_autoencoder(pixels, shape, epochs=self._epochs, **self._options)
+
+        return self._kept("acae", train)
+
+    def _kept(self, name, train):
+        """The trained detector, from its file if it is there."""
+        path = Path(f"{self._models}-{name}.keras")
+        note = path.with_suffix(".json")
+        if path.exists() and note.exists():
+            self.training_seconds = json.loads(note.read_text())["training_seconds"]
+            return AnoGAN.load(path)
+        started = time.perf_counter()
+        detector = train(self.task.train, self.preparation.image_shape)
+        self.training_seconds = round(time.perf_counter() - started, 1)
+        detector.save(path)
+        with replacing(note) as temporary:
+            temporary.write_text(json.dumps({"training_seconds": self.training_seconds}))
+        return detector
+
+
+def _everything(run):
+    return np.arange(len(run.task.test))
+
+
+def sample_rows(kinds, count=SAMPLE, seed=0):
+    """Rows of a sample of so many test images, drawn from each class in proportion; the same for every method."""
+    kinds, rows = np.asarray(kinds), []
+    if len(kinds) <= count:
+        return np.arange(len(kinds))
+    for kind in np.unique(kinds):
+        members = np.flatnonzero(kinds == kind)
+        rows.append(np.random.default_rng(seed).permutation(members)[: round(count * len(members) / len(kinds))])
+    return np.sort(np.concatenate(rows))
+
+
+def _probe(function):
+    """A method that fits a probe to the training images."""
+
+    def method(run):
+        task = run.task
+        return _everything(run), function(task.train, task.test, run.preparation), {"components": comparisons.COMPONENTS}
+
+    return method
+
+
+def _search(whole=False, objective="dcgan", **settings):
+    """A method that searches with the GAN of an objective, for all test images or for the sample."""
+
+    def method(run):
+        rows = _everything(run) if whole else sample_rows(run.task.kinds)
+        detector = run.detector(objective)
+        detector.settings = detector.settings.replace(**settings)
+        chosen = detector.settings
+        names = ("mode", "loss", "weight", "steps", "optimizer", "learning_rate", "candidates", "keep", "whiten")
+        config = {name: getattr(chosen, name) for name in names}
+        return rows, detector.predict(run.task.test[rows], verbose=0)["score"], config
+
+    return method
+
+
+def _discriminator(run):
+    return _everything(run), comparisons.discriminator_score(run.detector("dcgan"), run.task.test), {}
+
+
+def _autoencoder(run):
+    return _everything(run), run.autoencoder().predict(run.task.test, verbose=0)["score"], {"weight": PAPER["weight"]}
+
+
+SWEEPS = {
+    "lambda": {f"lambda={weight:g}": _search(**{**PAPER, "weight": weight}) for weight in (0.0, 0.05, 0.2, 0.5, 1.0)},
+    "gamma": {f"gamma={steps}": _search(**{**PAPER, "steps": steps}) for steps in (10, 50, 100, 200, 1000)},
+}
+PROBES = {
+    "pca": _probe(comparisons.pca_residual),
+    "knn": _probe(comparisons.nearest_neighbours),
+    "svm": _probe(comparisons.one_class_svm),
+}
+# In the order of the tables. `seeds` matter to all but the probes.
+METHODS = {
+    **PROBES,
+    "p_d": _discriminator,
+    "encoder": _search(True, mode="encoder"),
+    "refine": _search(True, mode="refine"),
+    "paper": _search(**PAPER),
+    "gan_r": _search(**comparisons.GAN_R),
+    "acae": _autoencoder,
+    "wgan-gp": _search(True, "wgan-gp", mode="refine"),
+    "hinge": _search(True, "hinge", mode="refine"),
+    **SWEEPS["lambda"],
+    **SWEEPS["gamma"],
+}
+DEFAULT_METHODS = ("pca", "knn", "svm", "p_d", "encoder", "refine", "paper", "gan_r", "acae")
+TITLES = {
+    "pca": "PCA, squared residual",
+    "knn": "3 nearest neighbours on PCA",
+    "svm": "one-class SVM on PCA",
+    "p_d": "P_D",
+    "encoder": "AnoGAN, `encoder`",
+    "refine": "AnoGAN, `refine`",
+    "paper": "AnoGAN, the paper's search, sample",
+    "gan_r": "GAN_R, sample",
+    "acae": "aCAE",
+    "wgan-gp": "AnoGAN, `refine`, WGAN-GP",
+    "hinge": "AnoGAN, `refine`, hinge and spectral norm",
+}
+
+
+def resolve_methods(names):
+    """Names of methods, with "lambda" and "gamma" standing for their sweeps, in the tables' order."""
+    wanted = {method for name in names for method in SWEEPS.get(name, (name,))}
+    if unknown := sorted(wanted - METHODS.keys()):
+        raise ValueError(f"{', '.join(unknown)}: no such method; there are {', '.join([*METHODS, *SWEEPS])}.")
+    return [name for name in METHODS if name in wanted]
+
+
+def run_benchmark(name, path, out, *, seeds=1, classes=None, methods=DEFAULT_METHODS, epochs=None, progress=silent):
+    """Run methods on classes, appending rows to `OUT/NAME.jsonl` and writing the table `OUT/NAME.md` after each.
+
+    Trained networks are kept in `OUT/models/`, for methods that are asked for later.
 
     Args:
-        out: the folder to write to.
-        epochs: of training at the first size.
-        sizes: what is measured.
+        name: of `BENCHMARKS`.
+        path: the folder or file of the set as it is published.
+        out: the folder.
+        seeds: how many, from 0; probes know none.
+        classes: which are normal in turn; by default all of the benchmark.
+        methods: names from `METHODS` or `SWEEPS`.
+        epochs: of the GAN; by default the benchmark's.
         progress: see `workflows.silent`.
 
     Returns:
-        What `speed.json` holds: a dict of `machine`, `start`, `rows`, `ratios`, `modes` and `training`.
+        All rows of the file, a list of dicts.
     """
-    out = Path(out)
-    report = {"machine": _machine(), "start": _start_times(), "rows": [], "ratios": {}, "modes": [], "training": {}}
-    for size in sizes:
-        subject = _train(size, epochs, progress)
-        with progress(f"{size.side}x{size.side}", 4) as advance:
-            rows = _arithmetic(subject, report)
+    benchmark, out, methods = BENCHMARKS[name], Path(out), resolve_methods(methods)
+    classes = tuple(classes or benchmark.classes)
+    if unknown := sorted(set(classes) - set(benchmark.classes)):
+        raise ValueError(f"{', '.join(unknown)}: {name} has no such class; there are {', '.join(benchmark.classes)}.")
+    epochs = epochs or benchmark.epochs
+    plan = [
+        (normal_class, seed, method)
+        for normal_class in classes
+        for seed in range(seeds)
+        for method in methods
+        if seed == 0 or method not in PROBES
+    ]
+    table = out / f"{name}.jsonl"
+    done = {_key(row) for row in read_rows(table)}
+    plan = [step for step in plan if (*step, epochs if step[-1] not in PROBES else None) not in done]
+    task_of = read_set(path) if plan else None
+    with progress(name, len(plan)) as advance:
+        for normal_class, seed, method in plan:
+            models = out / "models" / f"{name}-{normal_class}-seed{seed}-latent{LATENT_DIM}-epochs{epochs}"
+            run = Run(task_of(normal_class), models, seed=seed, epochs=epochs, normalise=benchmark.normalise)
+            row = _measure(name, run, normal_class, seed, method)
+            if method not in PROBES:
+                row["config"] |= {"epochs": epochs, "latent_dim": LATENT_DIM}
+            append_row(table, row)
+            write_table(name, out)
             advance()
-            if size.epochs:
-                _others(subject, rows, report)
-                advance()
-                _whole_searches(subject, rows, report)
-                advance()
-                _refilling(subject, report)
-                advance()
-            if size == sizes[0]:
-                report["training"] = _training(subject)
-                _draw_curves(subject, out / "loss_curves.png")
-        report["rows"] += rows.values()
-        write_report(out, report)
-    return report
+    return read_rows(table)
 
 
-def _train(size, epochs, progress):
-    images, shape = data.load_embedded(), (size.side, size.side, 1)
-    trained = images.train[split_normals(len(images.train)).trained]
-    test, labels = _balanced(images.test, images.test_label, size.searched or 8)
-    if not size.epochs:
-        gan = GAN(shape, preset=size.preset)
-        return _Subject(size, gan, networks.build_encoder(shape, gan.latent_dim, preset=size.preset), test, labels)
-    epochs = max(1, round(size.epochs * epochs))
-    with tempfile.TemporaryDirectory() as state:
-        gan, encoder = train_networks(trained, state, shape, preset=size.preset, epochs=epochs, progress=progress)
-    return _Subject(size, gan, encoder, test, labels)
+def _key(row):
+    return row["normal_class"], row["seed"], row["method"], row["config"].get("epochs")
 
 
-def _balanced(pixels, labels, count):
-    """So many normals and so many anomalies, all of them where there are fewer; anomalies of every class."""
-    rows = np.concatenate([np.random.default_rng(0).permutation(np.flatnonzero(labels == label))[:count] for label in (0, 1)])
-    return pixels[rows], labels[rows]
-
-
-def _arithmetic(subject, report):
-    """Steps of the search by number of images, block and precision, and how near they are to the machine's ceiling."""
-    size, rows = subject.size, {}
-    for count in size.counts:
-        for block in (16, None):
-            rows[count, block] = _timed(subject, report, f"search, {_block_name(block)}", count, block=block)
-    full = size.counts[-1]
-    rows["bfloat16"] = _timed(subject, report, "search, no blocks, bfloat16", full, block=None, precision="bfloat16")
-    rows["xla"] = _timed(subject, report, "search, blocks of 16, XLA", full, block=16, jit_compile=True)
-    ratios = {
-        f"blocks of 16 against none, {count} images": rows[count, 16]["ms_per_image"] / rows[count, None]["ms_per_image"]
-        for count in size.counts
-    }
-    ratios["float32 against bfloat16"] = rows[full, None]["ms_per_image"] / rows["bfloat16"]["ms_per_image"]
-    ratios["XLA against none"] = rows["xla"]["ms_per_image"] / rows[full, 16]["ms_per_image"]
-    _add_ratios(report, size, ratios)
-    return rows
-
-
-def _timed(subject, report, name, count, jit_compile=False, **settings):
-    """A row: the search of `count` images, timed."""
-    detector = AnoGAN.from_gan(subject.gan, jit_compile=jit_compile, **{**TIMED, **settings})
-    images = detector.preparation(np.resize(subject.test, (count, *subject.test.shape[1:])))
-    run = _runner(detector)
-    result, seconds, spread, peak = _measure(lambda: run(images))
-    work = count * TIMED["steps"] * flops_per_step(detector) / 1e9
-    ceiling = report["machine"]["ceiling_gflops"][detector.settings.precision]
-    loss = float(np.median(result.loss))
-    return _row(name, subject.size, count, TIMED["steps"], seconds / count, spread, loss, work / seconds, ceiling, peak)
-
-
-def _runner(detector, refill=True):
-    """The detector's search of prepared images as one `tf.function`."""
-    ready, drawn = detector._ready_search(), tf.constant(detector._starts)
-    images = tf.TensorSpec((None, *detector.image_shape), tf.float32)
-    return tf.function(lambda images: ready(images, drawn, refill=refill), input_signature=[images])
-
-
-def _row(name, size, batch, steps, seconds, spread, loss, gflops=None, ceiling=None, peak=None):
-    values = (
-        name, size.side, batch, steps, round(1e3 * seconds, 3), spread and round(spread, 3), loss and round(loss, 2),
-        gflops and round(gflops, 1), gflops and ceiling and round(gflops / ceiling, 3), peak and round(peak),
-    )  # fmt: skip
-    return dict(zip(COLUMNS, values))
-
-
-def _others(subject, rows, report):
-    """The search as public implementations do it, on the same networks: one image at a time."""
-    for name, loop in (("Keras fit on one image", _keras_loop), ("GradientTape loop, one image", _tape_loop)):
-        seconds, found = [], []
-        for pixels in subject.test[:REPEATS]:
-            images = subject.gan.preparation(pixels[np.newaxis])
-            started = time.perf_counter()
-            found.append(loop(subject, images))
-            seconds.append(time.perf_counter() - started)
-        spread = (max(seconds) - min(seconds)) / np.median(seconds)
-        work = STEPS * flops_per_step(AnoGAN.from_gan(subject.gan)) / 1e9 / np.median(seconds)
-        ceiling = report["machine"]["ceiling_gflops"]["float32"]
-        rows[name] = _row(name, subject.size, 1, STEPS, np.median(seconds), spread, np.median(found), work, ceiling)
-    ours = rows[subject.size.counts[-1], 16]["ms_per_image"] * STEPS / TIMED["steps"]
-    ratio = rows["Keras fit on one image"]["ms_per_image"] / ours
-    _add_ratios(report, subject.size, {f"Keras fit on one image against the search, {STEPS} steps both": ratio})
-
-
-def _keras_loop(subject, images):
-    """z as the weights of a dense layer over a constant, trained by `fit`; a new model for each image."""
-    generator, extractor = subject.gan.averaged_generator, networks.feature_extractor(subject.gan.discriminator)
-    were = generator.trainable, extractor.trainable
-    generator.trainable = extractor.trainable = False
-    constant = layers.Input((1,))
-    z = layers.Dense(subject.gan.latent_dim, use_bias=False, kernel_initializer=keras.initializers.RandomNormal(stddev=1.0))
-    made = generator(z(constant), training=False)
-    model = keras.Model(constant, [made, extractor(made, training=False)])
-    # The rate is the search's own; each loss is the paper's sum.
-    model.compile(
-        keras.optimizers.Adam(PAPER["learning_rate"]),
-        loss=[losses.residual_loss, losses.discrimination_loss],
-        loss_weights=[1.0 - PAPER["weight"], PAPER["weight"]],
-    )
-    history = model.fit(tf.ones((1, 1)), [images, extractor(images, training=False)], epochs=STEPS, batch_size=1, verbose=0)
-    generator.trainable, extractor.trainable = were
-    return history.history["loss"][-1]
-
-
-def _tape_loop(subject, images):
-    """z as a variable, a compiled step, a Python loop."""
-    generator, extractor = subject.gan.averaged_generator, networks.feature_extractor(subject.gan.discriminator)
-    z, optimizer = tf.Variable(tf.random.normal((1, subject.gan.latent_dim))), keras.optimizers.Adam(PAPER["learning_rate"])
-    optimizer.build([z])
-    features = extractor(images, training=False)
-
-    @tf.function
-    def step():
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(z)
-            made = generator(z, training=False)
-            residual = losses.residual_loss(images, made)
-            discrimination = losses.discrimination_loss(features, extractor(made, training=False))
-            loss = (1.0 - PAPER["weight"]) * residual + PAPER["weight"] * discrimination
-        optimizer.apply([tape.gradient(loss, z)], [z])
-        return loss
-
-    for _ in range(STEPS):
-        loss = step()
-    return float(loss[0])
-
-
-def _whole_searches(subject, rows, report):
-    """Each way of searching on normals and anomalies to its end: time, loss, AUROC; and how few steps are as good as many."""
-    size = subject.size
-    target = _whole(subject, report, f"search as in the paper, {STEPS} steps", **{**PAPER, "keep": "best"})
-    rows["paper"] = target.row
-    rows["search"] = _whole(subject, report, "search", mode="search").row
-    wanted = _medians(subject, target.scores)
-    for steps in LADDER:
-        refined = _whole(subject, report, f"refine, {steps} steps", steps=steps, tolerance=0.0)
-        rows["refine", steps] = refined.row
-        reached = _medians(subject, refined.scores) <= wanted
-        if reached.all():
-            break
-    refined.row["name"] += f", as good as {STEPS} from a random start" if reached.all() else ""
-    ways = {
-        "refine": {},
-        "refine, bfloat16": {"precision": "bfloat16"},
-        "encoder": {"mode": "encoder"},
-        "encoder, f-AnoGAN's score": {"mode": "encoder", "loss": "f-anogan"},
-    }
-    found = {name: _whole(subject, report, name, **settings) for name, settings in ways.items()}
-    rows |= {name: whole.row for name, whole in found.items()}
-    alone, against = rows["Keras fit on one image"]["ms_per_image"], "Keras fit on one image against"
-    ratios = {f"{against} {name}": alone / rows[name]["ms_per_image"] for name in ("search", "refine", "encoder")}
-    if reached.all():
-        ratios[f"{against} refining to the loss of {STEPS} steps"] = alone / refined.row["ms_per_image"]
-    _add_ratios(report, size, ratios)
-    change = metrics.auroc_change(subject.labels, found["refine"].scores, found["refine, bfloat16"].scores)
-    name = f"{size.side}x{size.side}: AUROC of refine, bfloat16 less float32 (95% interval)"
-    report["ratios"][name] = [round(value, 4) for value in change]
-
-
-def _medians(subject, scores):
-    """Of the normals' scores, and of the anomalies'."""
-    return np.array([np.median(scores[subject.labels == label]) for label in (0, 1)])
-
-
-class _Whole(NamedTuple):
-    row: dict
-    scores: np.ndarray
-
-
-def _whole(subject, report, name, **settings):
-    """A row for a search of all the subject's images, timed once after a first batch; its AUROC goes to `modes`."""
-    detector = AnoGAN.from_gan(subject.gan, subject.encoder, **settings)
-    run, images = _runner(detector), detector.preparation(subject.test)
-    run(images[:2])  # traced
+def _measure(name, run, normal_class, seed, method):
+    """A row: one method on one class with one seed."""
     started = time.perf_counter()
-    result = run(images)
-    seconds = (time.perf_counter() - started) / len(subject.test)
-    scores, labels = result.loss.numpy(), subject.labels
-    auroc = {"auroc": round(metrics.auroc(labels, scores), 4)}
-    medians = {kind: round(float(median), 3) for kind, median in zip(("normals", "anomalies"), _medians(subject, scores))}
-    steps = round(float(np.mean(result.steps)), 1)
-    report["modes"].append({"name": name, "image_size": subject.size.side, "steps": steps, **medians, **auroc})
-    return _Whole(_row(name, subject.size, len(scores), steps, seconds, None, float(np.median(scores))), scores)
-
-
-def _refilling(subject, report):
-    """What swapping finished rows for waiting ones saves, with the scores of both."""
-    detector = AnoGAN.from_gan(subject.gan)
-    images, runs = detector.preparation(subject.test), {}
-    for refill in (True, False):
-        run = _runner(detector, refill)
-        run(images[:2])
-        started = time.perf_counter()
-        result = run(images)
-        runs[refill] = (result.loss.numpy(), time.perf_counter() - started)
-    (scores, quick), (same, slow) = runs[True], runs[False]
-    _add_ratios(report, subject.size, {"search without refilled rows against with them": slow / quick})
-    report["ratios"][f"{subject.size.side}x{subject.size.side}: scores that refilling changes"] = int((scores != same).sum())
-
-
-def _training(subject):
-    """Images a second of `fit`, and of a bare compiled loop over the same step on the same images; in turns."""
-    pixels = np.resize(data.load_embedded().train, (1600, 28, 28))
-    gan = GAN(subject.gan.image_shape, preset=subject.size.preset)
-    gan.compile()
-    images = gan.preparation(pixels)
-    step = tf.function(lambda rows: gan.train_on_images(tf.gather(images, rows)))
-    order = tf.reshape(tf.range(len(pixels)), (-1, BATCH_SIZE))
-
-    def bare():
-        for _ in range(PASSES):
-            for rows in order:
-                logs = step(rows)
-        return float(logs["generator_loss"])
-
-    def fit():
-        gan.fit(pixels, epochs=PASSES, verbose=0)
-
-    seconds = {bare: [], fit: []}
-    for run in (bare, fit):
-        run()
-    for _ in range(REPEATS + 2):
-        for run, taken in seconds.items():
-            started = time.perf_counter()
-            run()
-            taken.append(time.perf_counter() - started)
-    ratios = np.array(seconds[fit]) / np.array(seconds[bare])
+    rows, scores, config = METHODS[method](run)
+    seconds, labels = time.perf_counter() - started, run.task.labels[rows]
     return {
-        "images_per_second_fit": round(PASSES * len(pixels) / np.median(seconds[fit])),
-        "images_per_second_bare_loop": round(PASSES * len(pixels) / np.median(seconds[bare])),
-        "fit_takes_times_as_long": round(float(np.median(ratios)), 3),
-        "of": [round(float(ratio), 3) for ratio in ratios],
-    }
-
-
-def _draw_curves(subject, path):
-    """The median loss against steps, from a random start as in the paper and from the encoder's."""
-    curves, paper = {}, {**PAPER, "keep": "best"}
-    ways = {
-        "random start": (paper, CURVE),
-        "encoder's start": ({"mode": "refine", "tolerance": 0.0}, [steps for steps in CURVE if steps <= LADDER[-1]]),
-    }
-    for start, (settings, numbers) in ways.items():
-        medians = []
-        for steps in numbers:
-            detector = AnoGAN.from_gan(subject.gan, subject.encoder, **{**settings, "steps": steps, "block": None})
-            scores = detector.predict(subject.test, batch_size=len(subject.test), verbose=0)["score"]
-            medians.append(_medians(subject, scores))
-        for kind, values in zip(("normal", "anomaly"), zip(*medians)):
-            curves[f"{kind}, {start}"] = (numbers, values)
-    plots.save_figure(plots.loss_curves(curves), path)
-
-
-def flops_per_step(detector):
-    """Floating-point operations of one step for one image: forward, and backward to z alone, as much again."""
-    searched = detector._ready_search().args[0]
-    return 2 * sum(_flops(network) for network in (searched.generator, searched.critic))
-
-
-def _flops(network):
-    """Multiplications and additions of a forward pass of one image; convolutions and dense layers only."""
-    total = 0
-    for layer in network.layers:
-        if isinstance(layer, (layers.Conv2D, layers.Conv2DTranspose)):
-            # A transposed convolution uses its kernel at each pixel of its input, the other one at each of its output.
-            places = layer.input.shape if isinstance(layer, layers.Conv2DTranspose) else layer.output.shape
-            total += 2 * places[1] * places[2] * np.prod(layer.kernel.shape)
-        elif isinstance(layer, layers.Dense):
-            total += 2 * np.prod(layer.kernel.shape)
-    return int(total)
-
-
-def _measure(run):
-    """What the last of some runs gave, their median seconds, the spread as a share of that, and the peak of memory in MB."""
-    run()
-    _reset_peak()
-    seconds = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        result = run()
-        seconds.append(time.perf_counter() - started)
-    return result, float(np.median(seconds)), (max(seconds) - min(seconds)) / float(np.median(seconds)), _peak_mb()
-
-
-def _reset_peak():
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts anew
-
-
-def _peak_mb():
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _machine():
-    return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "devices": [device.device_type for device in tf.config.list_logical_devices()],
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "anogan_tf": __version__,
+        "dataset": name,
+        "normal_class": normal_class,
+        "seed": seed,
+        "method": method,
+        "auroc": round(metrics.auroc(labels, scores), 4),
+        "n_normal": int((labels == 0).sum()),
+        "n_anomalous": int((labels == 1).sum()),
+        "seconds": round(seconds, 1),
+        "training_seconds": run.training_seconds,
+        "config": {**config, "normalise": run.preparation.normalise},
+        "versions": versions(),
         "date": datetime.date.today().isoformat(),
-        "ceiling_gflops": {dtype: round(_matmul_gflops(dtype)) for dtype in ("float32", "bfloat16")},
     }
 
 
-def _processor():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+def read_rows(table):
+    """The rows of a `.jsonl` file; none where there is no file."""
+    return [json.loads(line) for line in table.read_text().splitlines()] if table.exists() else []
 
 
-def _matmul_gflops(dtype, side=4096):
-    matrix = tf.cast(tf.random.normal((side, side)), dtype)
-    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
-    best = min(_seconds(lambda: product().numpy()) for _ in range(REPEATS + 2))
-    return 2 * side**3 / best / 1e9
+def append_row(table, row):
+    """Add a row to a `.jsonl` file."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with open(table, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
-def _seconds(run):
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
+def write_table(name, out):
+    """Write the Markdown table of the rows in `OUT/NAME.jsonl`, published ones first, as `OUT/NAME.md`."""
+    benchmark, rows = BENCHMARKS[name], read_rows(out / f"{name}.jsonl")
+    lines = []
+    for title, values in benchmark.published.items():
+        lines.append(_line(benchmark, title, None, dict(zip((*benchmark.classes, "mean"), values))))
+    for method in METHODS:
+        found = [row for row in rows if row["method"] == method]
+        if found:
+            lines.append(_line(benchmark, TITLES.get(method, method), *_averaged(found, benchmark.classes)))
+    text = [f"# {benchmark.title}", _EXPLANATION.format(name=name, sample=SAMPLE), markdown_table(lines)]
+    with replacing(out / f"{name}.md") as path:
+        path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
 
 
-def _start_times():
-    """Seconds until a new process has imported the package, and until the command line has shown its help."""
-    commands = {
-        "python": [sys.executable, "-c", "pass"],
-        "import anogan_tf": [sys.executable, "-c", "import anogan_tf"],
-        "anogan --help": [sys.executable, "-m", "anogan_tf", "--help"],
-    }
-
-    def seconds(command):
-        return min(_seconds(lambda: subprocess.run(command, capture_output=True, check=True)) for _ in range(5))
-
-    return {name: round(seconds(command), 3) for name, command in commands.items()}
+_EXPLANATION = """AUROC x 100 by the normal class, written by `anogan bench {name}`; each run is a row of `{name}.jsonl` with its settings,
+versions and date. More than one seed: their mean. "sample" rows score {sample:,} test images, drawn from each class in proportion;
+the others score all. The mean is given once every class has been run."""
 
 
-def _block_name(block):
-    return "no blocks" if block is None else f"blocks of {block}"
+def _averaged(rows, classes):
+    """`(number of seeds, {class: mean AUROC x 100 over seeds})`, of the last run for each class and seed."""
+    last = {(row["normal_class"], row["seed"]): row["auroc"] for row in rows}
+    values = {}
+    for normal_class in classes:
+        found = [auroc for (kind, _), auroc in last.items() if kind == normal_class]
+        if found:
+            values[normal_class] = 100.0 * float(np.mean(found))
+    if len(values) == len(classes):
+        values["mean"] = float(np.mean(list(values.values())))
+    return len({seed for _, seed in last}), values
 
 
-def _add_ratios(report, size, ratios):
-    report["ratios"] |= {f"{size.side}x{size.side}: {name}": round(float(ratio), 3) for name, ratio in ratios.items()}
-
-
-def write_report(out, report):
-    """Write `speed.json` and `speed.md` to the folder `out`."""
-    with replacing(out / "speed.json") as path:
-        path.write_text(json.dumps(report, indent=1) + "\n")
-    with replacing(out / "speed.md") as path:
-        path.write_text("\n\n".join(_sections(report)) + "\n")
-
-
-def _sections(report):
-    machine = {**report["machine"], **{f"seconds, {name}": value for name, value in report["start"].items()}}
-    yield "# Speed"
-    yield "Written by `anogan bench speed`; `../README.md` says what the rows are."
-    yield _table([{"what": name, "value": value} for name, value in machine.items()])
-    yield "## Time"
-    yield _table(report["rows"])
-    yield "## Ratios"
-    yield _table([{"ratio": name, "value": value} for name, value in report["ratios"].items()])
-    yield "## Detection"
-    yield _table(report["modes"])
-    yield "## Training"
-    yield _table([{"what": name, "value": value} for name, value in report["training"].items()])
-
-
-def _table(rows):
-    """Dicts with the same keys as a Markdown table."""
-    if not rows:
-        return "-"
-    head = list(rows[0])
-    lines = [head, ["---"] * len(head), *([row[key] for key in head] for row in rows)]
-    return "\n".join("| " + " | ".join("" if cell is None else str(cell) for cell in line) + " |" for line in lines)
+def _line(benchmark, title, seeds, values):
+    columns = (*benchmark.classes, "mean") if len(benchmark.classes) > 1 else benchmark.classes
+    found = {column: values.get(column) for column in columns}
+    return {"": title, "seeds": seeds, **{column: None if value is None else f"{value:.1f}" for column, value in found.items()}}

@@ -394,10 +394,52 @@ def speed(
     """Time the search, and what leads to the same loss in fewer steps, on networks trained for it. Takes half an hour or more."""
     with _errors():
         with _loading():
-            from anogan_tf.benchmark import run_speed
+            from anogan_tf.speed import run_speed
         report = run_speed(out, progress=_progress, **_given(epochs=epochs))
         _print_numbers(report["ratios"])
         console.print(f"Wrote {out / 'speed.md'}, speed.json and loss_curves.png.")
+
+
+BenchData = Annotated[Path, typer.Option("--data", help="The set as it is published: a folder or file.")]
+BenchOut = Annotated[Path, typer.Option("-o", "--out", help="Folder for rows, tables and trained networks.")]
+Seeds = Annotated[int, typer.Option(min=1, help="How many seeds, from 0.")]
+Classes = Annotated[
+    tuple, typer.Option(parser=_parse_names, metavar="A,B", show_default="all", help="Which classes are normal in turn.")
+]
+Methods = Annotated[
+    tuple,
+    typer.Option(
+        parser=_parse_names,
+        metavar="A,B",
+        show_default="pca,knn,svm,p_d,encoder,refine,paper,gan_r,acae",
+        help="What is compared; also wgan-gp, hinge, and the sweeps lambda and gamma.",
+    ),
+]
+
+
+def _add_benchmark(name, description):
+    @bench.command(name, help=description)
+    def run(
+        path: BenchData,
+        out: BenchOut = Path("anogan-bench"),
+        seeds: Seeds = 1,
+        classes: Classes = "",
+        methods: Methods = "",
+        epochs: Annotated[
+            Optional[int], typer.Option(show_default="the benchmark's", min=1, help="Passes over the training images.")
+        ] = None,
+    ):
+        with _errors():
+            with _loading():
+                from anogan_tf.benchmark import run_benchmark
+            options = {**({"methods": methods} if methods else {}), **_given(epochs=epochs)}
+            run_benchmark(name, path, out, seeds=seeds, classes=classes, progress=_progress, **options)
+            console.print(f"Wrote {out / name}.md and {name}.jsonl; trained networks are in {out / 'models'}.")
+
+
+_add_benchmark("mnist", "MNIST, one digit against nine, from its IDX files.")
+_add_benchmark("fashion", "Fashion-MNIST, one class against nine, from its IDX files.")
+_add_benchmark("pneumonia", "PneumoniaMNIST, normal against pneumonia, from its npz file.")
 
 
 @contextlib.contextmanager

@@ -1,25 +1,143 @@
-"""What the anomaly score is compared with."""
+"""What the anomaly score is compared with: the methods of Schlegl et al. 2017, and cheap probes that need no network.
+
+Every function takes pixels as `GAN.fit` and `AnoGAN.predict` do, and gives scores `[N]`; higher is more anomalous.
+"""
 
 import numpy as np
 from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
+from sklearn.svm import OneClassSVM
 
-from anogan_tf.preparation import Preparation
+from anogan_tf import networks
+from anogan_tf.autoencoder import AdversarialAutoencoder
+from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
+from anogan_tf.detector import AnoGAN
+from anogan_tf.fitting import BATCH_SIZE
+from anogan_tf.settings import PAPER
+
+COMPONENTS = 32  # of every PCA
+# GAN_R: AnoGAN with the loss of Yeh et al. in the search, `AnoGAN.from_gan(gan, **GAN_R)`.
+GAN_R = {**PAPER, "loss": "reference"}
 
 
-def pca_residual(train, queries, image_shape, components=32):
+def pca_residual(train, queries, preparation, components=COMPONENTS):
     """Squared residual of a linear PCA: the cheap probe that every table of scores should carry.
 
     Args:
         train: pixels of normal images.
         queries: pixels to score.
-        image_shape: `(H, W, C)` to prepare both at.
+        preparation: the `Preparation` of both.
         components: how many principal components reconstruct an image.
 
     Returns:
-        `[N]`, higher is more anomalous.
+        `[N]`.
     """
-    preparation = Preparation(image_shape)
-    train, queries = (np.asarray(preparation.prepare(preparation.check(pixels))) for pixels in (train, queries))
-    train, queries = (pixels.reshape(len(pixels), -1) for pixels in (train, queries))
-    pca = PCA(min(components, *train.shape), svd_solver="full").fit(train)
+    train, queries = (_vectors(preparation, pixels) for pixels in (train, queries))
+    pca = _fit_pca(train, components)
     return ((queries - pca.inverse_transform(pca.transform(queries))) ** 2).sum(axis=1)
+
+
+def nearest_neighbours(train, queries, preparation, components=COMPONENTS, neighbours=3):
+    """Mean distance to the nearest normal images, on the scores of a PCA.
+
+    Args:
+        train, queries, preparation, components: as for `pca_residual`.
+        neighbours: how many.
+
+    Returns:
+        `[N]`.
+    """
+    train, queries = _pca_scores(train, queries, preparation, components)
+    nearest = NearestNeighbors(n_neighbors=min(neighbours, len(train))).fit(train)
+    return nearest.kneighbors(queries)[0].mean(axis=1)
+
+
+def one_class_svm(train, queries, preparation, components=COMPONENTS, nu=0.1):
+    """One-class support vector machine (Schölkopf et al. 2001) on the scores of a PCA, each scaled to deviation 1.
+
+    Args:
+        train, queries, preparation, components: as for `pca_residual`.
+        nu: bound of the share of normal images that lie outside.
+
+    Returns:
+        `[N]`.
+    """
+    train, queries = _pca_scores(train, queries, preparation, components)
+    scale = train.std(axis=0) + 1e-8
+    return -OneClassSVM(nu=nu, gamma="scale").fit(train / scale).score_samples(queries / scale)
+
+
+def _pca_scores(train, queries, preparation, components):
+    train, queries = (_vectors(preparation, pixels) for pixels in (train, queries))
+    pca = _fit_pca(train, components)
+    return pca.transform(train), pca.transform(queries)
+
+
+def _fit_pca(vectors, components):
+    return PCA(min(components, *vectors.shape), svd_solver="full").fit(vectors)
+
+
+def _vectors(preparation, pixels):
+    """Prepared images in [0, 1] as `[N, H * W * C]`."""
+    prepared = preparation.prepare(preparation.check(pixels))
+    return np.asarray(prepared).reshape(len(pixels), -1)
+
+
+def discriminator_score(detector, queries, batch_size=SCORING_BATCH):
+    """P_D: how far the discriminator takes an image for generated, its logit with the sign changed.
+
+    Args:
+        detector: an `AnoGAN`.
+        queries: pixels to score.
+        batch_size: images judged at once.
+
+    Returns:
+        `[N]`.
+    """
+    return -_judged(detector.discriminator, detector.preparation, queries, batch_size)[:, 0]
+
+
+def discriminator_features(detector, queries, batch_size=SCORING_BATCH):
+    """f(x), the discriminator's intermediate layer that the search compares, `[N, F]`. Arguments as for `discriminator_score`."""
+    extractor = networks.feature_extractor(detector.discriminator, detector.features)
+    return _judged(extractor, detector.preparation, queries, batch_size)
+
+
+def _judged(network, preparation, pixels, batch_size):
+    pixels = preparation.check(pixels)
+    parts = (pixels[first : first + batch_size] for first in range(0, len(pixels), batch_size))
+    return np.concatenate([np.asarray(network(preparation(part), training=False)).reshape(len(part), -1) for part in parts])
+
+
+def embed_features(features, perplexity=30.0, seed=0):
+    """t-SNE of the discriminator's features (van der Maaten and Hinton 2008), as in figure 3 of Schlegl et al. 2017.
+
+    Args:
+        features: `[N, F]`, from `discriminator_features`.
+        perplexity: about how many neighbours a point has; less where there are few points.
+        seed: of the embedding.
+
+    Returns:
+        `[N, 2]`.
+    """
+    features = PCA(min(50, *features.shape), random_state=seed).fit_transform(features)
+    perplexity = min(perplexity, (len(features) - 1) / 3.0)
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+
+
+def train_autoencoder(pixels, image_shape, *, epochs, batch_size=BATCH_SIZE, callbacks=(), **options):
+    """aCAE: an `AdversarialAutoencoder` trained on normal pixels, as an `AnoGAN` whose score and maps are those of its copies.
+
+    Args:
+        pixels, epochs, batch_size, callbacks: as for `GAN.fit`.
+        image_shape, **options: as for `AdversarialAutoencoder`.
+
+    Returns:
+        An `AnoGAN` with the mode "encoder".
+    """
+    autoencoder = AdversarialAutoencoder(image_shape, **options)
+    autoencoder.compile()
+    autoencoder.fit(pixels, epochs=epochs, batch_size=batch_size, callbacks=list(callbacks), verbose=0)
+    parts = (autoencoder.generator, autoencoder.discriminator, autoencoder.encoder, autoencoder.preparation)
+    return AnoGAN(*parts, mode="encoder")

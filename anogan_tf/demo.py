@@ -6,12 +6,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from anogan_tf import __version__, comparisons, data, metrics, plots
-from anogan_tf.backend import keras
+from anogan_tf import comparisons, data, metrics, plots
 from anogan_tf.callbacks import Advance
 from anogan_tf.detector import BATCH_SIZE
+from anogan_tf.records import versions
 from anogan_tf.saving import replacing, replacing_folder
 from anogan_tf.workflows import (
     SCORE_COLUMNS,
@@ -62,8 +61,8 @@ def run_demo(out, *, training=None, searching=None, seed=0, progress=silent):
         "seconds_calibration": round(calibrated - trained, 1),
         "seconds_scoring": round(scored - calibrated, 1),
     }
-    pca = comparisons.pca_residual(images.train[split.trained], images.test, image_shape)
-    numbers = {"mode": detector.settings.mode, **_measure(images.test_label, results, pca), **seconds, **_versions()}
+    pca = comparisons.pca_residual(images.train[split.trained], images.test, detector.preparation)
+    numbers = {"mode": detector.settings.mode, **_measure(images.test_label, results, pca), **seconds, **versions()}
     _write_scores(out / "scores.csv", images, results)
     _draw(out, detector, images, results, pca)
     with replacing(out / "metrics.json") as path:
@@ -80,10 +79,6 @@ def _measure(labels, results, pca):
         "true_positive_rate": round(float(flagged[labels == 1].mean()), 4),
         "mean_steps": round(float(results["steps"].mean()), 1),
     }
-
-
-def _versions():
-    return {"anogan_tf": __version__, "tensorflow": tf.__version__, "keras": keras.__version__}
 
 
 def _write_scores(path, images, results):

@@ -75,7 +75,7 @@ class AnoGAN(OneFileModel):
         else:
             tiling.check(min(self.image_shape[:2]))
             networks.check_tiled(self.preparation, self.image_shape)
-        self._features = features
+        self.features = features
         self.search_jit_compile = jit_compile
         # Keras would hand `predict` as a whole to XLA, which compiles anew for each number of images.
         self.jit_compile = False
@@ -373,7 +373,7 @@ class AnoGAN(OneFileModel):
         """What judges G(z) in the search: the feature extractor, or the logits for the reference loss."""
         if self.settings.loss == "reference":
             return self.discriminator
-        return networks.feature_extractor(self.discriminator, self._features)
+        return networks.feature_extractor(self.discriminator, self.features)
 
     def make_predict_function(self, force=False):
         """Keras calls this before it traces `predict`."""
@@ -430,7 +430,7 @@ class AnoGAN(OneFileModel):
             "name": self.name,
             **self.parts_config(),
             "tiling": self.tiling and dataclasses.asdict(self.tiling),
-            "features": self._features,
+            "features": self.features,
             "jit_compile": self.search_jit_compile,
             "starts": self._starts.tolist(),
             "basis": self._basis is not None and self._basis.tolist(),

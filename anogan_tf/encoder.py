@@ -118,7 +118,7 @@ class EncoderTrainer(PixelModel):
 
     def _ziz_loss(self, images):
         # Drawn from (seed, step): a resumed run is the same run.
-        step = tf.cast(self.optimizer.iterations, tf.int32)
+        step = tf.cast(self.batches_seen, tf.int32)
         z = latent.draw(self.prior, tf.shape(images)[0], self.generator.input_shape[-1], tf.stack([self.seed, step]))
         return losses.mean_squared_loss(z, self.encoder(self.generator(z, training=False), training=True))
 

@@ -14,9 +14,13 @@ BATCH_SIZE = 16
 class PixelModel(OneFileModel):
     """A `keras.Model` whose `fit` takes pixels as they come.
 
-    A subclass has a `preparation`, a `seed` and, once compiled, an `optimizer` that steps once for each batch; it
-    implements `train_on_images` and keeps its metrics in `self._trackers`.
+    A subclass has a `preparation` and a `seed`; it implements `train_on_images` and keeps its metrics in `self._trackers`.
     """
+
+    @property
+    def batches_seen(self):
+        """Batches it was trained on so far, a variable: where a resumed run goes on."""
+        return self.optimizer.iterations
 
     @property
     def metrics(self):
@@ -79,7 +83,7 @@ class PixelModel(OneFileModel):
             shuffled = tf.random.experimental.stateless_shuffle(order, seed, alg="philox")
             return tf.data.Dataset.from_tensor_slices(shuffled).batch(batch_size, drop_remainder=True)
 
-        passes, done = divmod(int(self.optimizer.iterations.numpy()), count // batch_size)
+        passes, done = divmod(int(self.batches_seen.numpy()), count // batch_size)
         return tf.data.Dataset.range(passes, tf.int64.max).flat_map(one_pass).skip(done)
 
     def _row_reader(self, x):
@@ -109,7 +113,7 @@ class PixelModel(OneFileModel):
         """The images changed at random as the preparation says, here alone: never when they are scored."""
         if not self.preparation.augment:
             return images
-        step = tf.cast(self.optimizer.iterations, tf.int32)  # drawn from (seed, step): a resumed run is the same run
+        step = tf.cast(self.batches_seen, tf.int32)  # drawn from (seed, step): a resumed run is the same run
         return to_network(augment_images(to_pixels(images), self.preparation.augment, (self.seed, step)))
 
     def train_on_images(self, images):

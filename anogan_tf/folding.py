@@ -32,6 +32,8 @@ def for_inference(network, precision="float32"):
     last = _last(network)
 
     def clone(layer):
+        if isinstance(layer, layers.SpectralNormalization):  # whose weights were normalised in training
+            layer = layer.layer
         config = layer.get_config()
         if layer.name in folded:
             config["use_bias"] = True
@@ -50,7 +52,8 @@ def for_inference(network, precision="float32"):
         if layer.name in folded:
             copy.get_layer(layer.name).set_weights(_folded_weights(layer, *folded[layer.name]))
         elif layer.name not in normalisations:
-            copy.get_layer(layer.name).set_weights(layer.get_weights())
+            spectral = isinstance(layer, layers.SpectralNormalization)
+            copy.get_layer(layer.name).set_weights((layer.layer if spectral else layer).get_weights())
     return copy
 
 

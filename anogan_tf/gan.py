@@ -1,23 +1,27 @@
 """The generative adversarial network, trained by Keras's `fit` on normal images only."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
 from anogan_tf import latent, losses, networks
 from anogan_tf.backend import keras
 from anogan_tf.fitting import PixelModel
+from anogan_tf.objectives import OBJECTIVES, check_objective
 from anogan_tf.preparation import Preparation, to_pixels
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
 class GAN(PixelModel):
-    """DCGAN (Radford et al. 2016): a generator and a discriminator that learn what normal images look like.
+    """A generator and a discriminator that learn what normal images look like: DCGAN (Radford et al. 2016) and what came after.
 
     >>> gan = GAN(image_shape=(28, 28, 1), latent_dim=32)
     >>> gan.compile()
     >>> gan.fit(normals, epochs=50)
 
-    Its metrics are both losses, and the discriminator's mean probability of "real" for real and for generated images.
+    Its metrics are both losses, and the discriminator's mean probability of "real" for real and for generated images (its mean
+    output, where the objective gives that no meaning as a probability).
 
     Args:
         image_shape: `(H, W, C)` of the networks; images of other sizes are resized. Sides divisible by 4, 16 to 256.
@@ -25,6 +29,8 @@ class GAN(PixelModel):
         preset: "light" or "paper", see `build_generator`.
         width: filters of the finest stage, in place of the preset's.
         prior: what z is drawn from, "normal" N(0, 1) or "uniform" [-1, 1].
+        objective: "dcgan"; "wgan-gp", a critic with layer normalisation and a gradient penalty (Gulrajani et al. 2017), five
+            of whose batches make one step of the generator; or "hinge" with spectral normalisation (Miyato et al. 2018).
         seed: of the initial weights, the latent vectors and the order of the images.
         generator, discriminator: your own networks in place of the built ones, as `build_generator` and
             `build_discriminator` describe them.
@@ -41,6 +47,7 @@ class GAN(PixelModel):
         preset="light",
         width=None,
         prior="normal",
+        objective="dcgan",
         seed=0,
         generator=None,
         discriminator=None,
@@ -50,7 +57,10 @@ class GAN(PixelModel):
         super().__init__(autocast=False, **kwargs)
         sizes = {"preset": preset, "width": width, "seed": seed}
         self.generator = generator or networks.build_generator(image_shape, latent_dim, **sizes)
-        self.discriminator = discriminator or networks.build_discriminator(image_shape, **sizes)
+        self.objective = check_objective(objective)
+        self.discriminator = discriminator or networks.build_discriminator(
+            image_shape, normalisation=OBJECTIVES[objective].normalisation, **sizes
+        )
         self.image_shape = networks.check_pair(self.generator, self.discriminator)
         self.latent_dim = self.generator.input_shape[-1]
         self.averaged_generator = networks.copy_network(self.generator)
@@ -71,11 +81,11 @@ class GAN(PixelModel):
         jit_compile="auto",
         run_eagerly=False,
     ):
-        """Set the optimisers: Adam(2e-4, beta_1=0.5) for each network unless others are given (DCGAN's defaults).
+        """Set the optimisers: for each network Adam as the objective's authors set it, unless others are given.
 
         Args:
-            generator_optimizer, discriminator_optimizer: Keras optimisers.
-            label_smoothing: real images' target is 1 - label_smoothing (one-sided, Salimans et al. 2016).
+            generator_optimizer, discriminator_optimizer: Keras optimisers; for DCGAN Adam(2e-4, beta_1=0.5).
+            label_smoothing: real images' target is 1 - label_smoothing (one-sided, Salimans et al. 2016); DCGAN's alone.
             averaging: `averaged_generator`, which `generate` and the detector use, keeps this share of its weights at
                 each step and takes the rest from the generator's (Yazici et al. 2019); 0 follows the generator.
             jit_compile, run_eagerly: as in `keras.Model.compile`.
@@ -83,9 +93,11 @@ class GAN(PixelModel):
         for name, value in (("label_smoothing", label_smoothing), ("averaging", averaging)):
             if not 0.0 <= value < 1.0:
                 raise ValueError(f"{name}={value} must lie in [0, 1).")
-        self.discriminator_optimizer = discriminator_optimizer or dcgan_adam()
+        if label_smoothing and self.objective != "dcgan":
+            raise ValueError(f"label_smoothing={label_smoothing} is for the objective 'dcgan', this one is {self.objective!r}.")
+        self.discriminator_optimizer = discriminator_optimizer or self._adam()
         # Keras's own `optimizer` is the generator's, so its callbacks (TensorBoard, schedules) find one.
-        super().compile(optimizer=generator_optimizer or dcgan_adam(), jit_compile=jit_compile, run_eagerly=run_eagerly)
+        super().compile(optimizer=generator_optimizer or self._adam(), jit_compile=jit_compile, run_eagerly=run_eagerly)
         self.label_smoothing = label_smoothing
         self.averaging = averaging
         # Built now, because a `.keras` file restores only optimisers that are.
@@ -94,6 +106,14 @@ class GAN(PixelModel):
         self._trackers = [
             keras.metrics.Mean(name=name) for name in ("discriminator_loss", "generator_loss", "real_score", "fake_score")
         ]
+
+    def _adam(self):
+        rate, beta_1, beta_2 = OBJECTIVES[self.objective].adam
+        return keras.optimizers.Adam(rate, beta_1=beta_1, beta_2=beta_2)
+
+    @property
+    def batches_seen(self):
+        return self.discriminator_optimizer.iterations
 
     def call(self, z):
         """Images G(z), `[N, H, W, C]` in [-1, 1], for latent vectors `[N, latent_dim]`."""
@@ -105,35 +125,61 @@ class GAN(PixelModel):
         return np.asarray(to_pixels(self(z)))
 
     def train_on_images(self, real):
-        """One step of the discriminator, then one of the generator."""
-        step = tf.cast(self.discriminator_optimizer.iterations, tf.int32)
+        """One step of the discriminator, then, if it is its turn, one of the generator."""
+        step, every = tf.cast(self.batches_seen, tf.int32), OBJECTIVES[self.objective].discriminator_steps
         # Everything random is drawn from (seed, step): a resumed run is the same run.
         z = latent.draw(self.prior, tf.shape(real)[0], self.latent_dim, tf.stack([self.seed, step]))
         with tf.GradientTape() as generator_tape:
             fake = self.generator(z, training=True)
-        discriminator_loss, real_logits, fake_logits = self._train_discriminator(real, fake)
-        generator_loss = self._train_generator(fake, generator_tape)
-        self._update_average(step)
-        return self._track(discriminator_loss, generator_loss, tf.sigmoid(real_logits), tf.sigmoid(fake_logits))
+        discriminator_loss, real_logits, fake_logits = self._train_discriminator(real, fake, step)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(fake)  # generated already: the discriminator as it is now judges the same images
+            judged = self.discriminator(fake, training=True)
+            generator_loss = tf.reduce_mean(OBJECTIVES[self.objective].generator_loss(judged))
 
-    def _train_discriminator(self, real, fake):
+        def train_generator():
+            slopes = tape.gradient(generator_loss, fake)
+            self._train_generator(generator_tape.gradient(fake, self.generator.trainable_variables, output_gradients=slopes))
+
+        if every == 1:
+            train_generator()
+        else:
+            tf.cond((step + 1) % every == 0, train_generator, lambda: None)
+        judged = (real_logits, fake_logits)
+        if self.objective == "dcgan":
+            judged = (tf.sigmoid(logits) for logits in judged)
+        return self._track(discriminator_loss, generator_loss, *judged)
+
+    def _train_discriminator(self, real, fake, step):
+        objective = OBJECTIVES[self.objective]
+        loss_of = objective.discriminator_loss
+        if self.label_smoothing:
+            loss_of = functools.partial(loss_of, label_smoothing=self.label_smoothing)
         with tf.GradientTape() as tape:
             # Two passes, so that batch normalisation never sees real and generated images in one batch.
             real_logits = self.discriminator(real, training=True)
             fake_logits = self.discriminator(fake, training=True)
-            loss = tf.reduce_mean(losses.discriminator_loss(real_logits, fake_logits, self.label_smoothing))
+            loss = tf.reduce_mean(loss_of(real_logits, fake_logits))
+            if objective.gradient_penalty:
+                loss += objective.gradient_penalty * tf.reduce_mean(self._gradient_penalty(real, fake, step))
         weights = self.discriminator.trainable_variables
         self.discriminator_optimizer.apply(tape.gradient(loss, weights), weights)
         return loss, real_logits, fake_logits
 
-    def _train_generator(self, fake, generator_tape):
-        """A step against the discriminator as it is now, through images that are generated already."""
+    def _gradient_penalty(self, real, fake, step):
+        """At points drawn uniformly from the lines between pairs of real and generated images, `[N]`."""
+        seed = tf.stack([self.seed, -1 - step])  # not the latent vectors' draws
+        share = tf.random.stateless_uniform((tf.shape(real)[0], 1, 1, 1), seed, alg="philox")
+        between = share * real + (1.0 - share) * fake
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(fake)
-            loss = tf.reduce_mean(losses.generator_loss(self.discriminator(fake, training=True)))
-        weights = self.generator.trainable_variables
-        self.optimizer.apply(generator_tape.gradient(fake, weights, output_gradients=tape.gradient(loss, fake)), weights)
-        return loss
+            tape.watch(between)
+            logits = self.discriminator(between, training=True)
+        return losses.gradient_penalty(tape.gradient(logits, between))
+
+    def _train_generator(self, gradients):
+        step = tf.cast(self.optimizer.iterations, tf.int32)
+        self.optimizer.apply(gradients, self.generator.trainable_variables)
+        self._update_average(step)
 
     def _update_average(self, step):
         step = tf.cast(step, tf.float32)
@@ -147,6 +193,7 @@ class GAN(PixelModel):
             "name": self.name,
             **self.parts_config(),
             "prior": self.prior,
+            "objective": self.objective,
             "seed": self.seed,
         }
 
@@ -163,8 +210,3 @@ class GAN(PixelModel):
     def compile_from_config(self, config):
         optimizers = ("generator_optimizer", "discriminator_optimizer")
         self.compile(**{**config, **{name: keras.saving.deserialize_keras_object(config[name]) for name in optimizers}})
-
-
-def dcgan_adam():
-    """Adam with DCGAN's settings: learning rate 2e-4, beta_1 0.5."""
-    return keras.optimizers.Adam(2e-4, beta_1=0.5)

@@ -87,6 +87,56 @@ def discriminator_loss(real_logits, fake_logits, label_smoothing=0.0):
     return _sum_per_image(on_real) + _sum_per_image(on_fake)
 
 
+def hinge_discriminator_loss(real_logits, fake_logits):
+    """Hinge loss, max(0, 1 - D(x)) + max(0, 1 + D(G(z))) (Miyato et al. 2018, eq. 16).
+
+    Args:
+        real_logits, fake_logits: `[N, 1]`.
+
+    Returns:
+        `[N]` float32, 0 or more.
+    """
+    real_logits, fake_logits = (tf.cast(logits, tf.float32) for logits in (real_logits, fake_logits))
+    return _sum_per_image(tf.nn.relu(1.0 - real_logits)) + _sum_per_image(tf.nn.relu(1.0 + fake_logits))
+
+
+def wasserstein_discriminator_loss(real_logits, fake_logits):
+    """The critic's D(G(z)) - D(x), less the gradient penalty (Gulrajani et al. 2017, eq. 3).
+
+    Args:
+        real_logits, fake_logits: `[N, 1]`.
+
+    Returns:
+        `[N]` float32.
+    """
+    return _sum_per_image(fake_logits) - _sum_per_image(real_logits)
+
+
+def gradient_penalty(gradients):
+    """(|gradient| - 1)^2 of the critic at points between real and generated images (Gulrajani et al. 2017, eq. 3).
+
+    Args:
+        gradients: `[N, H, W, C]`, of D by its input.
+
+    Returns:
+        `[N]` float32, 0 or more.
+    """
+    # The square root has no derivative at 0.
+    return tf.square(tf.sqrt(_sum_per_image(tf.square(gradients)) + 1e-12) - 1.0)
+
+
+def critic_generator_loss(fake_logits):
+    """-D(G(z)), the generator's loss against a critic or a hinge (Gulrajani et al. 2017; Miyato et al. 2018, eq. 17).
+
+    Args:
+        fake_logits: `[N, 1]`.
+
+    Returns:
+        `[N]` float32.
+    """
+    return -_sum_per_image(fake_logits)
+
+
 def generator_loss(fake_logits):
     """Non-saturating generator loss, -log D(G(z)) (Goodfellow et al. 2014, section 3).
 

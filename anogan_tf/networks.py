@@ -15,6 +15,7 @@ LATENT_DIM = 32
 COARSEST = 4  # pixels
 WIDEST = 8  # no stage has more than this many times `width` filters
 FEATURES = "features"  # the discriminator's intermediate layer, f in the paper
+NORMALISATIONS = ("batch", "layer", "spectral")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,19 +94,24 @@ def build_generator(image_shape, latent_dim=LATENT_DIM, *, preset="light", width
     return keras.Model(latents, images, name="generator")
 
 
-def build_discriminator(image_shape, *, preset="light", width=None, seed=0):
+def build_discriminator(image_shape, *, preset="light", width=None, seed=0, normalisation="batch"):
     """D: image to one logit (no sigmoid), with an intermediate layer named "features".
 
     Args:
         image_shape: `(height, width, channels)`, as in `build_generator`.
         preset, width, seed: as in `build_generator`.
+        normalisation: "batch" (DCGAN), "layer" (over each image's whole feature map, as a gradient penalty asks for), or
+            "spectral" (of the weights).
 
     Returns:
         A functional `keras.Model` named "discriminator", `[N, H, W, C]` in [-1, 1] to `[N, 1]` float32 logits.
     """
-    images, x = _convolutions(image_shape, architecture(preset, width), initial := _Initialisers(seed + 1))
+    if normalisation not in NORMALISATIONS:
+        raise ValueError(f"normalisation={normalisation!r} is not one of {list(NORMALISATIONS)}.")
+    initial = _Initialisers(seed + 1)
+    images, x = _convolutions(image_shape, architecture(preset, width), initial, normalisation)
     x = layers.Flatten(name="flatten")(x)
-    logits = layers.Dense(1, kernel_initializer=initial(), dtype="float32", name="logit")(x)
+    logits = _normalised(layers.Dense(1, kernel_initializer=initial(), dtype="float32", name="logit"), normalisation)(x)
     return keras.Model(images, logits, name="discriminator")
 
 
@@ -195,7 +201,7 @@ def check_tiled(preparation, image_shape):
         raise ValueError(f"The preparation makes images of {given} channels, the networks take {image_shape[-1]}.")
 
 
-def _convolutions(image_shape, plan, initial):
+def _convolutions(image_shape, plan, initial, normalisation="batch"):
     """Strided convolutions from the image to the layer named "features". Returns (input, output)."""
     height, width, channels = check_image_shape(image_shape)
     filters = plan.filters(len(plan.sizes(height, width)) - 1)
@@ -203,13 +209,20 @@ def _convolutions(image_shape, plan, initial):
     x = images
     for stage, count in enumerate(filters, start=1):
         first, last = stage == 1, stage == len(filters)
-        x = layers.Conv2D(
-            count, plan.kernel_size, strides=2, padding="same", use_bias=first, kernel_initializer=initial(), name=f"down{stage}"
-        )(x)
-        if not first:  # DCGAN leaves the discriminator's first layer without normalisation
-            x = layers.BatchNormalization(name=f"down{stage}_norm")(x)
+        options = {"strides": 2, "padding": "same", "use_bias": first or normalisation == "spectral"}
+        convolution = layers.Conv2D(count, plan.kernel_size, kernel_initializer=initial(), name=f"down{stage}", **options)
+        x = _normalised(convolution, normalisation)(x)
+        if not first and normalisation != "spectral":  # DCGAN leaves the discriminator's first layer without normalisation
+            # Layer normalisation with a gain for each channel, as Gulrajani et al. 2017 have it: a single group.
+            kind = layers.BatchNormalization if normalisation == "batch" else layers.GroupNormalization
+            x = kind(name=f"down{stage}_norm", **({} if normalisation == "batch" else {"groups": 1}))(x)
         x = layers.LeakyReLU(negative_slope=0.2, name=FEATURES if last else f"down{stage}_relu")(x)
     return images, x
+
+
+def _normalised(layer, normalisation):
+    """A layer with its weights' spectral norm held at 1 where that is the normalisation, under the layer's name."""
+    return layers.SpectralNormalization(layer, name=layer.name) if normalisation == "spectral" else layer
 
 
 def _upsample(x, size, filters, kernel_size, initial, name, use_bias):

@@ -102,6 +102,26 @@ def read_entry(entry):
         return Picture(entry.name, None, _unreadable(kind, error))
 
 
+def read_mask(entry):
+    """The mask of an `Entry`, `[h, w]` bool: true where any channel is bright; None where it has none.
+
+    Raises:
+        ValueError: if it can't be read, naming it.
+    """
+    if not entry.mask:
+        return None
+    picture = read_picture(entry.mask)
+    if picture.pixels is None:
+        raise ValueError(f"{picture.name}, the mask of {entry.name}: {picture.reason}")
+    return as_mask(picture.pixels)
+
+
+def as_mask(pixels):
+    """Pixels `[h, w, c]` as `[h, w]` bool: true where any channel is bright."""
+    half = np.iinfo(pixels.dtype).max // 2 if pixels.dtype.kind == "u" else 0.5
+    return (pixels > half).any(axis=-1)
+
+
 def read_picture(file):
     """Read one file of one image; never raises for what the file holds."""
     return read_entry(Entry(str(file)))

@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from anogan_tf.data.disk import DiskArray
-from anogan_tf.data.entries import Entry, Picture, head_of, read_entry
+from anogan_tf.data.entries import Entry, Picture, head_of, read_entry, read_mask
 from anogan_tf.data.layouts import list_images
 from anogan_tf.preparation import to_network, to_pixels
 
@@ -39,6 +39,10 @@ class FileSource:
         """The `Picture` of an element."""
         return read_entry(self.entries[row])
 
+    def masks(self, rows):
+        """Yield the mask of each of some rows, `[h, w]` bool, or None; see `read_mask`."""
+        return (read_mask(self.entries[row]) for row in rows)
+
     def head(self, row):
         """The `Head` of a row, or None where it can't be read."""
         return head_of(self.entries[row])
@@ -52,6 +56,7 @@ class Sample(NamedTuple):
         entry: its `Entry`.
         image: `[H, W, C]` float32 in [-1, 1], or None where it can't be read.
         display: `[h, w, c]` uint8, as it was stored but no larger than was asked for; empty if nothing was.
+        size: height and width as it was stored.
         reason: why it can't be read, or "".
     """
 
@@ -59,6 +64,7 @@ class Sample(NamedTuple):
     entry: Entry
     image: np.ndarray | None
     display: np.ndarray
+    size: tuple
     reason: str
 
 
@@ -73,7 +79,8 @@ def image_dataset(source, preparation, rows=None, display_side=0):
 
     Returns:
         A `tf.data.Dataset` of dicts, for `AnoGAN.predict_prepared` or networks of your own: `row`, `name`, `label` (scalars),
-        `image` `[H, W, C]` float32 in [-1, 1], `display` `[h, w, c]` uint8, and `reason`, which isn't empty where an image
+        `image` `[H, W, C]` float32 in [-1, 1], `display` `[h, w, c]` uint8, `size` `[2]`, the height and width
+        as it was stored, and `reason`, which isn't empty where an image
         can't be read; `image` is then of no use.
     """
     rows = range(len(source.entries)) if rows is None else rows
@@ -82,24 +89,24 @@ def image_dataset(source, preparation, rows=None, display_side=0):
 
     def read(*element):
         picture, display = source.read(*element), np.zeros((0, 0, 1), np.uint8)
-        values, reason = np.zeros((1, 1, 1), np.float32), picture.reason
+        values, reason, size = np.zeros((1, 1, 1), np.float32), picture.reason, (0, 0)
         if picture.pixels is not None:
             try:
                 values = np.asarray(preparation.to_unit(tf.constant(preparation.check(picture.pixels[np.newaxis], "image"))))[0]
-                display = for_display(values, display_side)
+                display, size = for_display(values, display_side), values.shape[:2]
             except ValueError as error:
                 reason = str(error)
         entry = source.entries[element[0]]
-        return values, display, *(text.encode() for text in (reason, entry.name, entry.label))
+        return values, display, np.array(size, np.int32), *(text.encode() for text in (reason, entry.name, entry.label))
 
     def load(*element):
-        kinds = (tf.float32, tf.uint8, tf.string, tf.string, tf.string)
-        values, display, reason, name, label = tf.numpy_function(read, element, kinds, stateful=False)
+        kinds = (tf.float32, tf.uint8, tf.int32, tf.string, tf.string, tf.string)
+        values, display, size, reason, name, label = tf.numpy_function(read, element, kinds, stateful=False)
         values = tf.ensure_shape(values, (None, None, None))
         image = tf.cond(reason == b"", lambda: to_network(preparation.arrange(values[tf.newaxis])[0]), lambda: nothing)
         image, display = tf.ensure_shape(image, preparation.image_shape), tf.ensure_shape(display, (None, None, None))
         texts = {name: tf.ensure_shape(text, ()) for name, text in (("name", name), ("label", label), ("reason", reason))}
-        return {"row": element[0], "image": image, "display": display, **texts}
+        return {"row": element[0], "image": image, "display": display, "size": tf.ensure_shape(size, (2,)), **texts}
 
     return source.elements(rows).map(load, num_parallel_calls=AT_ONCE, deterministic=True).prefetch(AT_ONCE)
 
@@ -114,7 +121,8 @@ def read_samples(source, preparation, rows=None, display_side=0, strict=False):
         entry, reason = source.entries[element["row"]], element["reason"].decode()
         if reason and strict:
             raise ValueError(f"{entry.name}: {reason}")
-        yield Sample(int(element["row"]), entry, None if reason else element["image"], element["display"], reason)
+        image, size = None if reason else element["image"], tuple(int(side) for side in element["size"])
+        yield Sample(int(element["row"]), entry, image, element["display"], size, reason)
 
 
 def readable(samples, skipped, advance):

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from anogan_tf.data.entries import Entry, Picture, read_entry
+from anogan_tf.data.entries import Entry, Picture, as_mask, read_entry, read_mask
 from anogan_tf.data.layouts import check_labels, divide
 from anogan_tf.data.pictures import Head
 
@@ -74,19 +74,30 @@ class TfdsSource:
 
     def elements(self, rows):
         """What `read` needs for each of some rows, as a `tf.data.Dataset` of tuples that begin with the row."""
+        return self._examples(rows, ("image",)).map(lambda row, example: (row, example["image"]))
+
+    def masks(self, rows):
+        """Yield the mask of each of some rows, `[h, w]` bool, or None. Only sets that were prepared here have any."""
+        if "has_mask" not in self._builder.info.features:
+            yield from (None for _ in rows)
+            return
+        for _, example in self._examples(rows, ("mask", "has_mask")).as_numpy_iterator():
+            yield as_mask(example["mask"]) if example["has_mask"] else None
+
+    def _examples(self, rows, features):
+        """`(row, those features)` of some rows, in their order."""
         rows = np.asarray(rows, np.int64)
         wanted = np.zeros(len(self.entries), bool)
         wanted[rows] = True
         if not (np.diff(rows) > 0).all():
             raise ValueError("Rows of a tfds set are read in their order; sort them.")
-        images = None
+        examples = None
         for split in self._splits:
-            decoders = tfds.decode.PartialDecoding({"image": True})
+            decoders = tfds.decode.PartialDecoding(dict.fromkeys(features, True))
             part = self._builder.as_dataset(split=split, decoders=decoders, read_config=_in_order())
-            part = part.map(lambda example: example["image"])
-            images = part if images is None else images.concatenate(part)
+            examples = part if examples is None else examples.concatenate(part)
         wanted = tf.constant(wanted)
-        return images.enumerate().filter(lambda row, image: wanted[row])
+        return examples.enumerate().filter(lambda row, example: wanted[row])
 
     def read(self, row, image):
         """The `Picture` of an element; transparency is dropped."""
@@ -172,16 +183,15 @@ class _Examples:
         for row in self._rows:
             entry = self._source.entries[row]
             pixels = _stored(_required(entry), self._channels, self._kind)
-            mask = np.zeros((*pixels.shape[:2], 1), np.uint8)
-            if entry.mask:
-                mask = _as_mask(_required(Entry(entry.mask)).pixels)
+            mask = read_mask(entry)
+            mask = np.zeros(pixels.shape[:2], bool) if mask is None else mask
             yield (
                 row,
                 {
                     "image": pixels,
                     "label": entry.label or UNLABELLED,
                     NORMAL: entry.normal is not False,
-                    "mask": mask,
+                    "mask": np.uint8(mask)[..., np.newaxis] * 255,
                     "has_mask": bool(entry.mask),
                     "group": entry.group,
                     "name": entry.name,
@@ -194,12 +204,6 @@ def _required(entry):
     if picture.pixels is None:
         raise ValueError(f"{entry.name}: {picture.reason}")
     return picture
-
-
-def _as_mask(pixels):
-    """White where any channel is bright."""
-    half = np.iinfo(pixels.dtype).max // 2 if pixels.dtype.kind == "u" else 0.5
-    return np.uint8((pixels > half).any(axis=-1, keepdims=True)) * 255
 
 
 def _stored(picture, channels, kind):

@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 from conftest import make_gan
 
-from anogan_tf import benchmark, networks
+from anogan_tf import networks, speed
 from anogan_tf.backend import keras
 from anogan_tf.detector import AnoGAN
 
-TINY = (benchmark.Size(16, "light", 1.0, (1, 20), 20), benchmark.Size(20, "light", 0.0, (16,), 0))
+TINY = (speed.Size(16, "light", 1.0, (1, 20), 20), speed.Size(20, "light", 0.0, (16,), 0))
 
 
 @pytest.fixture(scope="module")
@@ -19,17 +19,17 @@ def report(tmp_path_factory):
     out = tmp_path_factory.mktemp("speed")
     patch = pytest.MonkeyPatch()
     for name, value in {"STEPS": 6, "REPEATS": 2, "LADDER": (1, 2), "CURVE": (1, 6)}.items():
-        patch.setattr(benchmark, name, value)
-    patch.setattr(benchmark, "TIMED", {**benchmark.TIMED, "steps": 2})
-    patch.setattr(benchmark, "PAPER", {**benchmark.PAPER, "steps": 6})
-    patch.setattr(benchmark, "_matmul_gflops", lambda dtype: 100.0)
-    yield benchmark.run_speed(out, epochs=1, sizes=TINY), out
+        patch.setattr(speed, name, value)
+    patch.setattr(speed, "TIMED", {**speed.TIMED, "steps": 2})
+    patch.setattr(speed, "PAPER", {**speed.PAPER, "steps": 6})
+    patch.setattr(speed, "_matmul_gflops", lambda dtype: 100.0)
+    yield speed.run_speed(out, epochs=1, sizes=TINY), out
     patch.undo()
 
 
 def test_every_row_has_every_column(report):
     rows = report[0]["rows"]
-    assert all(tuple(row) == benchmark.COLUMNS for row in rows)
+    assert all(tuple(row) == speed.COLUMNS for row in rows)
     names = [row["name"] for row in rows if row["image_size"] == 16]
     for name in (
         "Keras fit on one image",
@@ -66,23 +66,23 @@ def test_operations_are_counted_by_hand():
     x = keras.layers.Conv2D(3, 4, strides=2, padding="same")(images)  # 4x4 places, 4x4x2x3 products
     x = keras.layers.Conv2DTranspose(5, 3, strides=2, padding="same")(x)  # 4x4 places, 3x3x5x3
     network = keras.Model(images, keras.layers.Dense(7)(keras.layers.Flatten()(x)))  # 8x8x5x7
-    assert benchmark._flops(network) == 2 * (16 * 96 + 16 * 135 + 320 * 7)
+    assert speed._flops(network) == 2 * (16 * 96 + 16 * 135 + 320 * 7)
 
 
 def test_a_step_is_forward_and_back_without_weights():
     gan = make_gan()
     extractor = networks.feature_extractor(gan.discriminator)
-    forward = benchmark._flops(gan.generator) + benchmark._flops(extractor)
-    assert benchmark.flops_per_step(AnoGAN.from_gan(gan)) == 2 * forward
+    forward = speed._flops(gan.generator) + speed._flops(extractor)
+    assert speed.flops_per_step(AnoGAN.from_gan(gan)) == 2 * forward
 
 
 def test_the_loops_of_others_find_what_ours_finds(trained_gan, boots, monkeypatch):
     """The rows that ours is compared with do the same job: their loss ends where ours does."""
-    monkeypatch.setattr(benchmark, "STEPS", 150)
+    monkeypatch.setattr(speed, "STEPS", 150)
     pixels = boots.test[300:301]
-    subject = benchmark._Subject(benchmark.SIZES[0], trained_gan, None, pixels, np.zeros(1))
+    subject = speed._Subject(speed.SIZES[0], trained_gan, None, pixels, np.zeros(1))
     images = tf.constant(np.asarray(trained_gan.preparation(pixels)))
-    ours = AnoGAN.from_gan(trained_gan, **{**benchmark.PAPER, "steps": 150}).predict(pixels, verbose=0)["score"][0]
-    for loop in (benchmark._keras_loop, benchmark._tape_loop):
+    ours = AnoGAN.from_gan(trained_gan, **{**speed.PAPER, "steps": 150}).predict(pixels, verbose=0)["score"][0]
+    for loop in (speed._keras_loop, speed._tape_loop):
         assert loop(subject, images) == pytest.approx(ours, rel=0.3)
     assert trained_gan.discriminator.trainable and not trained_gan.averaged_generator.trainable

@@ -1,0 +1,115 @@
+"""The adversarially trained convolutional autoencoder (aCAE) that Schlegl et al. 2017 compare AnoGAN with."""
+
+import tensorflow as tf
+
+from anogan_tf import losses, networks
+from anogan_tf.backend import keras
+from anogan_tf.fitting import PixelModel
+from anogan_tf.preparation import Preparation
+
+ADVERSARIAL_WEIGHT = 0.001  # Pathak et al. 2016, section 4: 0.999 for the squared error
+
+
+@keras.saving.register_keras_serializable("anogan_tf")
+class AdversarialAutoencoder(PixelModel):
+    """An encoder and a decoder that reproduce normal images, against a discriminator that tells the copies from the originals.
+
+    >>> autoencoder = AdversarialAutoencoder(image_shape=(28, 28, 1), latent_dim=32)
+    >>> autoencoder.compile()
+    >>> autoencoder.fit(normals, epochs=30)
+    >>> detector = AnoGAN(autoencoder.generator, autoencoder.discriminator, autoencoder.encoder, mode="encoder")
+
+    Its loss is (1 - w) * mean (x - G(E(x)))^2 + w * -log D(G(E(x))), with w = 0.001 (Pathak et al. 2016, eqs. 1 to 3, without
+    the hole in the image). Its networks are those of a `GAN` and its encoder, so scores and maps can be AnoGAN's.
+
+    Args:
+        image_shape, latent_dim, preset, width, seed: as for `GAN`.
+        generator, discriminator, encoder: your own networks in place of the built ones; the generator is the decoder.
+        preparation: a `Preparation`; by default the one for the networks' image shape.
+        adversarial_weight: w.
+    """
+
+    PARTS = ("generator", "discriminator", "encoder", "preparation")
+
+    def __init__(
+        self,
+        image_shape=(28, 28, 1),
+        latent_dim=networks.LATENT_DIM,
+        *,
+        preset="light",
+        width=None,
+        seed=0,
+        generator=None,
+        discriminator=None,
+        encoder=None,
+        preparation=None,
+        adversarial_weight=ADVERSARIAL_WEIGHT,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        sizes = {"preset": preset, "width": width, "seed": seed}
+        self.generator = generator or networks.build_generator(image_shape, latent_dim, **sizes)
+        self.discriminator = discriminator or networks.build_discriminator(image_shape, **sizes)
+        self.encoder = encoder or networks.build_encoder(image_shape, latent_dim, **sizes)
+        self.image_shape = networks.check_pair(self.generator, self.discriminator)
+        networks.check_encoder(self.encoder, self.generator)
+        self.preparation = preparation or Preparation(self.image_shape)
+        networks.check_prepared(self.preparation, self.image_shape)
+        if not 0.0 <= adversarial_weight <= 1.0:
+            raise ValueError(f"adversarial_weight={adversarial_weight} must lie in [0, 1].")
+        self.adversarial_weight, self.seed = float(adversarial_weight), seed
+        self.built = True
+
+    def compile(self, optimizer=None, discriminator_optimizer=None, *, jit_compile="auto", run_eagerly=False):
+        """Set the optimisers: Adam(1e-3) for encoder and decoder and, ten times slower, for the discriminator unless others are given.
+
+        Args:
+            optimizer, discriminator_optimizer: Keras optimisers.
+            jit_compile, run_eagerly: as in `keras.Model.compile`.
+        """
+        super().compile(optimizer=optimizer or keras.optimizers.Adam(1e-3), jit_compile=jit_compile, run_eagerly=run_eagerly)
+        self.discriminator_optimizer = discriminator_optimizer or keras.optimizers.Adam(1e-4)
+        # Built now, because a `.keras` file restores only optimisers that are.
+        self.optimizer.build(self._copying_weights)
+        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+        self._trackers = [keras.metrics.Mean(name=name) for name in ("loss", "reconstruction_loss", "discriminator_loss")]
+
+    @property
+    def _copying_weights(self):
+        return self.encoder.trainable_variables + self.generator.trainable_variables
+
+    def call(self, images):
+        """G(E(x)), `[N, H, W, C]` in [-1, 1], for images in [-1, 1]."""
+        return self.generator(self.encoder(images, training=False), training=False)
+
+    def train_on_images(self, images):
+        """One step of encoder and decoder, then one of the discriminator."""
+        with tf.GradientTape() as tape:
+            copies = self.generator(self.encoder(images, training=True), training=True)
+            reconstruction = tf.reduce_mean(losses.mean_squared_loss(images, copies))
+            adversarial = tf.reduce_mean(losses.generator_loss(self.discriminator(copies, training=True)))
+            loss = (1.0 - self.adversarial_weight) * reconstruction + self.adversarial_weight * adversarial
+        self.optimizer.apply(tape.gradient(loss, self._copying_weights), self._copying_weights)
+        with tf.GradientTape() as tape:
+            judged = (self.discriminator(values, training=True) for values in (images, copies))
+            discriminator_loss = tf.reduce_mean(losses.discriminator_loss(*judged))
+        weights = self.discriminator.trainable_variables
+        self.discriminator_optimizer.apply(tape.gradient(discriminator_loss, weights), weights)
+        return self._track(loss, reconstruction, discriminator_loss)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            **self.parts_config(),
+            "adversarial_weight": self.adversarial_weight,
+            "seed": self.seed,
+        }
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return None
+        names = ("optimizer", "discriminator_optimizer")
+        return {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in names}
+
+    def compile_from_config(self, config):
+        self.compile(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
