@@ -61,7 +61,7 @@ class AdversarialAutoencoder(PixelModel):
         self.built = True
 
     def compile(self, optimizer=None, discriminator_optimizer=None, *, jit_compile="auto", run_eagerly=False):
-        """Set the optimisers: Adam(1e-3) for encoder and decoder and, ten times slower, for the discriminator unless others are given.
+        """Set the optimisers: Adam(1e-3) for encoder and decoder, Adam(1e-4) for the discriminator, unless others are given.
 
         Args:
             optimizer, discriminator_optimizer: Keras optimisers.

@@ -7,7 +7,6 @@ import datetime
 import json
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -184,8 +183,7 @@ def _search(whole=False, objective="dcgan", **settings):
 
     def method(run):
         rows = _everything(run) if whole else sample_rows(run.task.kinds)
-        detector = run.detector(objective)
-        detector.settings = detector.settings.replace(**settings)
+        detector = run.detector(objective).with_settings(**settings)
         chosen = detector.settings
         names = ("mode", "loss", "weight", "steps", "optimizer", "learning_rate", "candidates", "keep", "whiten")
         config = {name: getattr(chosen, name) for name in names}
@@ -206,11 +204,7 @@ SWEEPS = {
     "lambda": {f"lambda={weight:g}": _search(**{**PAPER, "weight": weight}) for weight in (0.0, 0.05, 0.2, 0.5, 1.0)},
     "gamma": {f"gamma={steps}": _search(**{**PAPER, "steps": steps}) for steps in (10, 50, 100, 200, 1000)},
 }
-PROBES = {
-    "pca": _probe(comparisons.pca_residual),
-    "knn": _probe(comparisons.nearest_neighbours),
-    "svm": _probe(comparisons.one_class_svm),
-}
+PROBES = {name: _probe(probe) for name, probe in zip(("pca", "knn", "svm"), comparisons.PROBES.values())}
 # In the order of the tables. `seeds` matter to all but the probes.
 METHODS = {
     **PROBES,
@@ -227,9 +221,7 @@ METHODS = {
 }
 DEFAULT_METHODS = ("pca", "knn", "svm", "p_d", "encoder", "refine", "paper", "gan_r", "acae")
 TITLES = {
-    "pca": "PCA, squared residual",
-    "knn": "3 nearest neighbours on PCA",
-    "svm": "one-class SVM on PCA",
+    **dict(zip(PROBES, comparisons.PROBES)),
     "p_d": "P_D",
     "encoder": "AnoGAN, `encoder`",
     "refine": "AnoGAN, `refine`",
@@ -348,9 +340,9 @@ def write_table(name, out):
         path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
 
 
-_EXPLANATION = """AUROC x 100 by the normal class, written by `anogan bench {name}`; each run is a row of `{name}.jsonl` with its settings,
-versions and date. More than one seed: their mean. "sample" rows score {sample:,} test images, drawn from each class in proportion;
-the others score all. The mean is given once every class has been run."""
+_EXPLANATION = """AUROC x 100 by the normal class, written by `anogan bench {name}`; each run is a row of `{name}.jsonl` with its
+settings, versions and date. More than one seed: their mean. "sample" rows score {sample:,} test images, drawn from each class
+in proportion; the others score all. The mean is given once every class has been run."""
 
 
 def _averaged(rows, classes):

@@ -268,6 +268,17 @@ def _print_trained(model, detector, samples):
         )
 
 
+def _load_calibrated(model):
+    from anogan_tf.detector import AnoGAN
+
+    detector = AnoGAN.load(model)
+    if detector.threshold is None:
+        raise ValueError(
+            f"{model} has no threshold: train it with `anogan train`, or call calibrate() in Python and save it again."
+        )
+    return detector
+
+
 def _tiling(patch, stride, top, scale, patches):
     """`(tile, Tiling)`, both None without patches."""
     if patch:
@@ -310,13 +321,8 @@ def score(
     with _errors():
         _check_folder(out, overwrite)
         with _loading():
-            from anogan_tf.detector import AnoGAN
             from anogan_tf.workflows import rows_to_score, score_files
-        detector = AnoGAN.load(model)
-        if detector.threshold is None:
-            raise ValueError(
-                f"{model} has no threshold: train it with `anogan train`, or call calibrate() in Python and save it again."
-            )
+        detector = _load_calibrated(model)
         source = _source(images, tfds, data_dir, normal_class, root)
         rows = rows_to_score(source, split.value)
         if left_out := len(source.entries) - len(rows):
@@ -337,6 +343,46 @@ def score(
         else:
             console.print("[red]No image could be scored.[/red]")
         _end_with_skipped(scored.skipped)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model file that `anogan train` wrote.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for report.html and metrics.json.")],
+    images: Images = None,
+    tfds: Tfds = None,
+    data_dir: DataDir = None,
+    normal_class: NormalClass = None,
+    root: Root = None,
+    split: Annotated[SplitSide, typer.Option(help="Which side to evaluate, of a set that is split.")] = SplitSide.test,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Draw defects on normal images that were not trained on, and evaluate on these.")
+    ] = False,
+    title: Annotated[Optional[str], typer.Option(show_default="the model's name", help="Of the report.")] = None,
+    strict: Strict = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of drawn defects and of samples.")] = 0,
+    overwrite: Overwrite = False,
+):
+    """Measure a model on labelled images, or on normal ones with defects drawn on them: numbers, curves, pictures in one page."""
+    with _errors():
+        _check_folder(out, overwrite)
+        with _loading():
+            from anogan_tf.evaluation import synthetic_rows
+            from anogan_tf.report import write_report
+            from anogan_tf.synthetic import SyntheticSource
+            from anogan_tf.workflows import rows_to_score
+        detector = _load_calibrated(model)
+        source = probed = _source(images, tfds, data_dir, normal_class, root)
+        if synthetic:
+            source = SyntheticSource(source, synthetic_rows(source, model), seed)
+        options = {"probed": probed, "seed": seed, "strict": strict, "progress": _progress}
+        rows = None if synthetic else rows_to_score(source, split.value)
+        numbers, evaluation = write_report(detector, source, out, title=title or model.stem, rows=rows, **options)
+        shown = {name: f"{value['value']} ({value['low']} to {value['high']})" for name, value in numbers["image"].items()}
+        shown |= {f"pixel_{name}": value for name, value in (numbers["pixel"] or {}).items()}
+        _print_numbers(shown)
+        console.print(f"Wrote {out / 'report.html'} and metrics.json.")
+        _end_with_skipped(evaluation.skipped)
 
 
 @app.command()

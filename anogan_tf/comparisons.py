@@ -11,6 +11,7 @@ from sklearn.svm import OneClassSVM
 
 from anogan_tf import networks
 from anogan_tf.autoencoder import AdversarialAutoencoder
+from anogan_tf.backend import keras
 from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
 from anogan_tf.detector import AnoGAN
 from anogan_tf.fitting import BATCH_SIZE
@@ -68,6 +69,14 @@ def one_class_svm(train, queries, preparation, components=COMPONENTS, nu=0.1):
     return -OneClassSVM(nu=nu, gamma="scale").fit(train / scale).score_samples(queries / scale)
 
 
+# By the names that tables call them.
+PROBES = {
+    f"PCA-{COMPONENTS}, squared residual": pca_residual,
+    f"3 nearest neighbours on PCA-{COMPONENTS}": nearest_neighbours,
+    f"one-class SVM on PCA-{COMPONENTS}": one_class_svm,
+}
+
+
 def _pca_scores(train, queries, preparation, components):
     train, queries = (_vectors(preparation, pixels) for pixels in (train, queries))
     pca = _fit_pca(train, components)
@@ -95,26 +104,28 @@ def discriminator_score(detector, queries, batch_size=SCORING_BATCH):
     Returns:
         `[N]`.
     """
-    return -_judged(detector.discriminator, detector.preparation, queries, batch_size)[:, 0]
-
-
-def discriminator_features(detector, queries, batch_size=SCORING_BATCH):
-    """f(x), the discriminator's intermediate layer that the search compares, `[N, F]`. Arguments as for `discriminator_score`."""
-    extractor = networks.feature_extractor(detector.discriminator, detector.features)
-    return _judged(extractor, detector.preparation, queries, batch_size)
-
-
-def _judged(network, preparation, pixels, batch_size):
-    pixels = preparation.check(pixels)
+    pixels, judged = detector.preparation.check(queries), judge(detector)
     parts = (pixels[first : first + batch_size] for first in range(0, len(pixels), batch_size))
-    return np.concatenate([np.asarray(network(preparation(part), training=False)).reshape(len(part), -1) for part in parts])
+    return np.concatenate([judged(detector.preparation(part))[0] for part in parts])
+
+
+def judge(detector):
+    """What a detector's discriminator says of images `[N, H, W, C]` in [-1, 1], as a function to `(P_D [N], f(x) [N, F])`."""
+    extractor = networks.feature_extractor(detector.discriminator, detector.features)
+    both = keras.Model(detector.discriminator.input, [detector.discriminator.output, extractor.output])
+
+    def judged(images):
+        logits, features = (np.asarray(values) for values in both(images, training=False))
+        return -logits[:, 0], features.reshape(len(features), -1)
+
+    return judged
 
 
 def embed_features(features, perplexity=30.0, seed=0):
-    """t-SNE of the discriminator's features (van der Maaten and Hinton 2008), as in figure 3 of Schlegl et al. 2017.
+    """t-SNE of the discriminator's features (van der Maaten and Hinton 2008), as Schlegl et al. 2017 draw them.
 
     Args:
-        features: `[N, F]`, from `discriminator_features`.
+        features: `[N, F]`, from `judge`.
         perplexity: about how many neighbours a point has; less where there are few points.
         seed: of the embedding.
 

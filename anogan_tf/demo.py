@@ -11,6 +11,7 @@ from anogan_tf import comparisons, data, metrics, plots
 from anogan_tf.callbacks import Advance
 from anogan_tf.detector import BATCH_SIZE
 from anogan_tf.records import versions
+from anogan_tf.report import write_report
 from anogan_tf.saving import replacing, replacing_folder
 from anogan_tf.workflows import (
     SCORE_COLUMNS,
@@ -30,8 +31,8 @@ def run_demo(out, *, training=None, searching=None, seed=0, progress=silent):
     """Train on the built-in boots, score the 606 test images, write everything to a folder.
 
     Args:
-        out: the folder; gets `scores.csv`, `contact_sheet.png`, `roc.png`, `histogram.png`, `metrics.json`, `model.keras`
-            and the training state `model.train/`.
+        out: the folder; gets `scores.csv`, `contact_sheet.png`, `roc.png`, `histogram.png`, `metrics.json`, `report/`,
+            `model.keras` and the training state `model.train/`.
         training: dict, options of `train_networks` in place of its defaults.
         searching: dict, options of `AnoGAN.from_gan` in place of its defaults.
         seed: of the split, the weights, the latent vectors and the search.
@@ -65,9 +66,19 @@ def run_demo(out, *, training=None, searching=None, seed=0, progress=silent):
     numbers = {"mode": detector.settings.mode, **_measure(images.test_label, results, pca), **seconds, **versions()}
     _write_scores(out / "scores.csv", images, results)
     _draw(out, detector, images, results, pca)
+    write_report(detector, _labelled(images, split.trained), out / "report", title="Ankle boots", progress=progress)
     with replacing(out / "metrics.json") as path:
         path.write_text(json.dumps(numbers, indent=2) + "\n")
     return numbers
+
+
+def _labelled(images, trained):
+    """The images as a source: those trained on as "train", for the probes, the others as "test"."""
+    kinds = [data.EMBEDDED_CLASSES[kind] for kind in images.test_class]
+    normal_class = kinds[int(np.argmin(images.test_label))]
+    pixels = np.concatenate([images.train[trained], images.test])
+    splits = ["train"] * len(trained) + ["test"] * len(images.test)
+    return data.ArraySource(pixels, [normal_class] * len(trained) + kinds, normal_class, splits=splits, name="boots")
 
 
 def _measure(labels, results, pca):

@@ -129,6 +129,13 @@ class AnoGAN(OneFileModel):
         self._settings = settings
         self._forget_graphs()
 
+    def with_settings(self, **changes):
+        """Another detector of the same networks, with some settings changed as by `SearchSettings.replace`, not calibrated."""
+        settings = dataclasses.asdict(self.settings.replace(**changes))
+        parts = (self.generator, self.discriminator, self.encoder, self.preparation)
+        options = {"tiling": self.tiling, "features": self.features, "jit_compile": self.search_jit_compile}
+        return type(self)(*parts, **options, **settings)
+
     @property
     def calibration(self):
         """The `Calibration`, or None. Assign None to score without a threshold."""

@@ -1,15 +1,36 @@
-"""Figures: contact sheet, ROC curve, score histogram, loss curves. matplotlib is imported when the first is drawn."""
+"""Figures: contact sheet, curves, histogram, embedding. matplotlib is imported when the first is drawn."""
+
+import io
 
 import numpy as np
 
 from anogan_tf import maps, metrics
 from anogan_tf.saving import replacing
 
+KINDS = ((0, "normal", "tab:blue"), (1, "anomaly", "tab:orange"))  # label, name, colour
+
 
 def save_figure(figure, path):
     """Write a figure to `path` (PNG, PDF or SVG by its suffix), beside and renamed."""
     with replacing(path) as temporary:
         figure.savefig(temporary, bbox_inches="tight")
+
+
+def as_svg(figure, name):
+    """A figure as SVG to put into a page: transparent, and what is black has the colour of the page's text.
+
+    Args:
+        figure: from a function of this module.
+        name: makes its identifiers differ from those of other figures on the page.
+    """
+    import matplotlib
+
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(file, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+    svg = file.getvalue()[file.getvalue().index("<svg") :].replace("#000000", "currentColor")
+    title = " and ".join(axes.get_title() for axes in figure.axes if axes.get_title())
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
 
 def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
@@ -58,7 +79,30 @@ def roc_figure(labels, scores):
         axes.plot(*metrics.roc_curve(labels, values), label=f"{name}  {metrics.auroc(labels, values):.3f}")
     axes.plot((0, 1), (0, 1), color="grey", linewidth=0.8, linestyle=":")
     axes.set(xlabel="false-positive rate", ylabel="true-positive rate", title="ROC curve", aspect="equal")
-    axes.legend(title="AUROC", loc="lower right", fontsize=8)
+    _legend_below(axes, "AUROC")
+    return figure
+
+
+def precision_recall_figure(labels, scores):
+    """Precision-recall curves of several scores. Arguments as for `roc_figure`."""
+    figure = _figure(4.2, 4.0)
+    axes = figure.add_subplot()
+    for name, values in scores.items():
+        axes.plot(*metrics.precision_recall_curve(labels, values), label=f"{name}  {metrics.auprc(labels, values):.3f}")
+    axes.axhline(np.mean(labels), color="grey", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="recall", ylabel="precision", title="Precision-recall curve", aspect="equal", ylim=(0.0, 1.05))
+    _legend_below(axes, "AUPRC")
+    return figure
+
+
+def embedding_figure(points, labels):
+    """Points `[N, 2]` of normal images and anomalies in the plane."""
+    figure = _figure(4.2, 4.0)
+    axes = figure.add_subplot()
+    for label, name, colour in KINDS:
+        axes.scatter(*points[labels == label].T, s=6, alpha=0.7, label=name, color=colour, linewidths=0)
+    axes.set(xticks=(), yticks=(), title="t-SNE of discriminator features")
+    axes.legend(fontsize=8, frameon=False, markerscale=2)
     return figure
 
 
@@ -67,27 +111,28 @@ def score_histogram(labels, scores, threshold):
     figure = _figure(5.4, 3.4)
     axes = figure.add_subplot()
     bins = np.linspace(np.min(scores), np.max(scores), 50)
-    for label, name, colour in ((0, "normal", "tab:blue"), (1, "anomaly", "tab:orange")):
+    for label, name, colour in KINDS:
         axes.hist(np.asarray(scores)[np.asarray(labels) == label], bins, alpha=0.6, label=name, color=colour)
     axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.1f}")
     axes.set(xlabel="anomaly score", ylabel="images", title="Scores of the test images")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, frameon=False)
     return figure
 
 
-def loss_curves(curves):
+def loss_curves(curves, scale="log"):
     """Median loss against steps of the search.
 
     Args:
         curves: dict of name to `(steps, losses)`.
+        scale: of the steps, as matplotlib names it; "symlog" where they begin with 0.
     """
     figure = _figure(5.4, 3.8)
     axes = figure.add_subplot()
     for name, (steps, values) in curves.items():
         line = axes.plot(steps, values, marker=".", label=name)[0]
         axes.axhline(values[-1], color=line.get_color(), linewidth=0.6, linestyle=":")
-    axes.set(xlabel="steps", ylabel="median loss", title="Loss against steps", xscale="log")
-    axes.legend(fontsize=8)
+    axes.set(xlabel="steps", ylabel="median loss", title="Loss against steps", xscale=scale)
+    axes.legend(fontsize=8, frameon=False)
     return figure
 
 
@@ -95,6 +140,11 @@ def _figure(width, height):
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=150)
+
+
+def _legend_below(axes, title):
+    """Many curves with their values leave no room inside."""
+    axes.legend(title=title, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=7, frameon=False)
 
 
 def _heat_bar(figure, axes):

@@ -30,6 +30,7 @@ EPOCHS = 50
 ENCODER_SHARE = 0.6  # passes of the encoder's training for each of the GAN's
 ENCODER_BATCH, ENCODER_RATE = 32, 1e-3  # the learning rate falls to 0 along half a cosine
 HELD_OUT_SHARE, LEAST_HELD_OUT, MOST_HELD_OUT, LEAST_TRAINED = 0.1, 50, 1000, 50
+HELD_OUT = "held_out.txt"  # names of the images held out, in the training state
 TILES, TILE_EPOCHS = 10_000, 20  # cut at random places to train on, in all, and passes over them
 FILES_AT_ONCE = 64  # rows are written and the progress bar moves so often; fewer would leave rows of a block without work
 SHOWN = 12  # images on the contact sheet
@@ -250,7 +251,7 @@ def train_files(
     pool, split = _read_normals(source, preparation, image_shape, tile and tiles, beside, seed, strict, progress)
     check_count(len(split.held_out), false_positive_rate)
     with replacing_folder(training_state(model)) as state:
-        (state / "held_out.txt").write_text("".join(f"{source.entries[row].name}\n" for row in split.held_out), encoding="utf-8")
+        (state / HELD_OUT).write_text("".join(f"{source.entries[row].name}\n" for row in split.held_out), encoding="utf-8")
         training = {"preparation": Preparation(image_shape, augment=preparation.augment), "seed": seed, **training}
         pixels = pool.pixels.subset(np.isin(pool.rows, split.trained))
         networks = train_networks(pixels, state, image_shape, progress=progress, **training)
@@ -333,8 +334,8 @@ def score_files(detector, source, out, *, rows=None, heatmaps=True, maps=False, 
     with open(out / "scores.csv", "w", newline="", encoding="utf-8") as file, progress("Scoring", len(rows)) as advance:
         writer = csv.writer(file)
         writer.writerow(("file", "truth", *SCORE_COLUMNS, "steps", "converged", "heatmap"))
-        for batch in _batches(source, detector, rows, skipped, DISPLAY_SIDE if heatmaps else 0, strict, advance):
-            results, residuals = _score_batch(detector, batch)
+        side = DISPLAY_SIDE if heatmaps else 0
+        for batch, results, residuals in score_batches(detector, source, rows, skipped, side, strict, advance):
             heats = detector.heatmap(residuals) if heatmaps else None
             written = _write_overlays(detector, batch, heats, scored, out) if heatmaps else [""] * len(batch)
             if maps:
@@ -368,18 +369,25 @@ def _make_room(out, folders):
     out.mkdir(parents=True, exist_ok=True)
 
 
-def _batches(source, detector, rows, skipped, display_side, strict, advance):
-    """Yield lists of `Sample`s that are scored together; adds what can't be read to `skipped`."""
+def score_batches(detector, source, rows, skipped, display_side=0, strict=False, advance=lambda: None):
+    """Score images of a source, some at a time.
+
+    Args:
+        detector, source, rows, strict: as for `score_files`.
+        skipped: a list, to which the `Picture`s that can't be read are added.
+        display_side: as for `image_dataset`.
+        advance: called for each image that can't be read.
+
+    Yields:
+        `(samples, results, residuals)`: a list of `Sample`; what `predict_prepared` gives, with images of their own sizes; the
+        residuals `[h, w, C]` as a list.
+    """
     samples = sources.read_samples(source, detector.preparation, rows, display_side, strict)
-    return grouped(sources.readable(samples, skipped, advance), FILES_AT_ONCE, lambda sample: sample.image)
-
-
-def _score_batch(detector, batch):
-    """`(results, residuals)`: of `predict_prepared` with images of their own sizes, the residuals `[h, w, C]` as a list."""
-    images, sizes = fill_up([sample.image for sample in batch])
-    results = detector.predict_prepared(images, sizes)
-    results["reconstruction"] = images_of(results["reconstruction"], sizes)
-    return results, images_of(results["residual"], sizes)
+    for batch in grouped(sources.readable(samples, skipped, advance), FILES_AT_ONCE, lambda sample: sample.image):
+        images, sizes = fill_up([sample.image for sample in batch])
+        results = detector.predict_prepared(images, sizes)
+        results["reconstruction"] = images_of(results["reconstruction"], sizes)
+        yield batch, results, images_of(results["residual"], sizes)
 
 
 def score_columns(results, row):

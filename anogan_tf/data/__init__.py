@@ -4,10 +4,11 @@ from anogan_tf.data.disk import DiskArray
 from anogan_tf.data.embedded import EMBEDDED_CLASSES, load_embedded
 from anogan_tf.data.entries import Entry, Picture, read_entry, read_picture
 from anogan_tf.data.layouts import list_images
-from anogan_tf.data.sources import FileSource, image_dataset, load_images, read_samples
+from anogan_tf.data.sources import ArraySource, FileSource, image_dataset, load_images, read_samples
 
 __all__ = [
     "EMBEDDED_CLASSES",
+    "ArraySource",
     "DiskArray",
     "Entry",
     "FileSource",

@@ -10,6 +10,7 @@ from PIL import Image
 from anogan_tf.data.disk import DiskArray
 from anogan_tf.data.entries import Entry, Picture, head_of, read_entry, read_mask
 from anogan_tf.data.layouts import list_images
+from anogan_tf.data.pictures import Head
 from anogan_tf.preparation import to_network, to_pixels
 
 AT_ONCE = min(os.cpu_count() or 1, 8)  # images that are read in parallel; each may be large
@@ -46,6 +47,55 @@ class FileSource:
     def head(self, row):
         """The `Head` of a row, or None where it can't be read."""
         return head_of(self.entries[row])
+
+
+class ArraySource:
+    """Images in memory, with what is known of each: what `evaluate` and `image_dataset` take in place of files.
+
+    Attributes:
+        entries: list of `Entry`; a row of the source is a number of this list.
+
+    Args:
+        pixels: `[N, h, w]` or `[N, h, w, c]`, or a list of images of any sizes.
+        labels: `[N]`, 0 normal, 1 anomalous; or names of what they show, of which `normal_class` is normal.
+        normal_class: see labels.
+        masks: `[N]`, for each a `[h, w]` array, true where the anomaly is, or None.
+        splits: `[N]`, "train", "val", "test" or ""; one string for all of them.
+        name: what errors and reports call it.
+    """
+
+    def __init__(self, pixels, labels, normal_class=None, masks=None, splits="", name="images"):
+        splits = [splits] * len(pixels) if isinstance(splits, str) else splits
+        counts = {"labels": labels, "splits": splits, **({} if masks is None else {"masks": masks})}
+        for what, values in counts.items():
+            if len(values) != len(pixels):
+                raise ValueError(f"{len(pixels)} images, but {len(values)} {what}; each image needs one.")
+        self._pixels, self._masks = pixels, masks
+        self.entries = [
+            Entry(name, row=row, label="" if normal_class is None else str(label), normal=normal, split=str(split))
+            for row, (label, split) in enumerate(zip(labels, splits))
+            for normal in [label == 0 if normal_class is None else str(label) == str(normal_class)]
+        ]
+
+    def elements(self, rows):
+        """What `read` needs for each of some rows, as a `tf.data.Dataset` of tuples that begin with the row."""
+        return tf.data.Dataset.from_tensor_slices((np.asarray(rows, np.int64),))
+
+    def read(self, row):
+        """The `Picture` of an element."""
+        pixels = np.asarray(self._pixels[row])
+        return Picture(self.entries[row].name, pixels if pixels.ndim == 3 else pixels[..., np.newaxis])
+
+    def masks(self, rows):
+        """Yield the mask of each of some rows, `[h, w]` bool, or None."""
+        for row in rows:
+            mask = None if self._masks is None else self._masks[row]
+            yield None if mask is None else np.asarray(mask, bool)
+
+    def head(self, row):
+        """The `Head` of a row."""
+        pixels = self.read(row).pixels
+        return Head(pixels.shape[-1], deep=pixels.dtype != np.uint8)
 
 
 class Sample(NamedTuple):

@@ -1,0 +1,215 @@
+"""The report of an evaluation: `report.html`, one file that needs nothing else, and `metrics.json`."""
+
+import base64
+import dataclasses
+import datetime
+import io
+import json
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from anogan_tf import metrics, plots
+from anogan_tf.evaluation import choose_shown, evaluate, show
+from anogan_tf.maps import colours
+from anogan_tf.records import machine
+from anogan_tf.saving import replacing
+from anogan_tf.workflows import silent
+
+# What the report calls each number of `metrics.image_metrics`.
+IMAGE_NAMES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "f1": "F1 at the threshold",
+    "best_f1": "best F1 of any threshold",
+    "false_positive_rate": "normal images flagged",
+    "true_positive_rate": "anomalies found",
+}
+SHOWN_TITLES = {
+    "hits": ("Surest hits", "Anomalies with the highest scores."),
+    "misses": ("Worst misses", "Anomalies that were not flagged, those with the lowest scores first."),
+    "false alarms": ("Worst false alarms", "Normal images that were flagged, those with the highest scores first."),
+}
+
+
+def write_report(detector, source, out, *, title, rows=None, probed=None, seed=0, strict=False, progress=silent):
+    """Evaluate a detector on labelled images and write `report.html` and `metrics.json` to a folder.
+
+    Args:
+        detector, source, rows, probed, seed, strict, progress: as for `evaluate`.
+        out: the folder.
+        title: of the page.
+
+    Returns:
+        `(numbers, evaluation)`: the dict that `metrics.json` holds, and the `Evaluation`.
+    """
+    evaluation = evaluate(detector, source, rows, probed=probed, seed=seed, strict=strict, progress=progress)
+    numbers = {"title": title, **measure(detector, evaluation)}
+    chosen = choose_shown(evaluation)
+    shown = show(detector, source, evaluation, [row for rows in chosen.values() for row in rows])
+    page = _render(detector, evaluation, numbers, {kind: [shown[row] for row in rows] for kind, rows in chosen.items()})
+    for name, text in (("metrics.json", json.dumps(numbers, indent=2, ensure_ascii=False) + "\n"), ("report.html", page)):
+        with replacing(Path(out) / name) as path:
+            path.write_text(text, encoding="utf-8")
+    return numbers, evaluation
+
+
+def measure(detector, evaluation):
+    """Every number of an evaluation, ready for JSON."""
+    labels, scores, flagged = evaluation.labels, evaluation.results["score"], evaluation.results["is_anomaly"]
+    measured = metrics.image_metrics(labels, scores, flagged)
+    pixels = evaluation.all_pixels
+    return {
+        "synthetic": evaluation.synthetic,
+        "images": {
+            "normal": int((labels == 0).sum()),
+            "anomalous": int((labels == 1).sum()),
+            "skipped": {picture.name: picture.reason for picture in evaluation.skipped},
+        },
+        "threshold": detector.threshold,
+        "calibrated_false_positive_rate": detector.calibration.false_positive_rate,
+        "image": {name: dict(zip(("value", "low", "high"), map(_rounded, values))) for name, values in measured.items()},
+        "best_f1_threshold": _rounded(metrics.best_f1(labels, scores)[1]),
+        "confusion": metrics.confusion(labels, flagged),
+        "pixel": pixels and _measure_pixels(pixels),
+        "kinds": [_measure_kind(evaluation, kind) for kind in np.unique(evaluation.kinds[labels == 1]).tolist()],
+        "comparisons": {
+            name: {"auroc": _rounded(metrics.auroc(labels, values)), "auprc": _rounded(metrics.auprc(labels, values))}
+            for name, values in {"A": scores, **evaluation.comparisons}.items()
+        },
+        "loss_curve": evaluation.loss_curve and {"steps": evaluation.loss_curve[0], **evaluation.loss_curve[1]},
+        "settings": _settings(detector),
+        "machine": machine(),
+        "time": datetime.datetime.now().isoformat(timespec="minutes"),
+    }
+
+
+def _measure_pixels(pixels):
+    return {name: _rounded(getattr(pixels, name)()) for name in ("auroc", "auprc", "pro")} | {"regions": int(pixels.regions)}
+
+
+def _measure_kind(evaluation, kind):
+    """The anomalies of one kind against all normal images; pixels of the kind's own images alone."""
+    labels, scores = evaluation.labels, evaluation.results["score"]
+    members = (evaluation.kinds == kind) & (labels == 1)
+    rows = members | (labels == 0)
+    pixels = evaluation.pixels.get(kind)
+    return {
+        "kind": kind,
+        "images": int(members.sum()),
+        "auroc": _rounded(metrics.auroc(labels[rows], scores[rows])),
+        "found": _rounded(evaluation.results["is_anomaly"][members].mean()),
+        "median_score": _rounded(np.median(scores[members])),
+        "pixel": _measure_pixels(pixels) if pixels is not None and pixels.complete else None,
+    }
+
+
+def _settings(detector):
+    return {
+        "search": dataclasses.asdict(detector.settings),
+        "image_shape": list(detector.image_shape),
+        "tiling": detector.tiling and dataclasses.asdict(detector.tiling),
+        "preparation": {
+            name: getattr(detector.preparation, name) for name in ("image_shape", "fit", "scale", "value_range", "normalise")
+        },
+        "calibrated_on": len(detector.calibration.scores),
+    }
+
+
+def _rounded(value):
+    return float(f"{float(value):.5g}")
+
+
+def _render(detector, evaluation, numbers, shown):
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("anogan_tf"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": _number, "percent": lambda value: f"{100 * value:.1f}%"}
+    sections = []
+    for kind, (title, explanation) in SHOWN_TITLES.items():
+        items = [_item(evaluation, one) for one in shown[kind]]
+        sections.append({"title": title, "explanation": explanation, "items": items})
+    return environment.get_template("report.html").render(
+        numbers=numbers,
+        image_names=IMAGE_NAMES,
+        figures=_figures(detector, evaluation),
+        sections=sections,
+        gradient=", ".join(_hex(colours()(share)) for share in np.linspace(0.0, 1.0, 9)),
+        settings=_flat({**numbers["settings"], **numbers["machine"], "evaluated": numbers["time"]}),
+    )
+
+
+FIGURE_NOTES = {
+    "roc": "True-positive rate against false-positive rate over all thresholds; chance is the diagonal.",
+    "precision-recall": "Share of flagged images that are anomalies against share of anomalies that are flagged; chance is dotted.",
+    "histogram": "How many images have which anomaly score; those to the right of the threshold are flagged.",
+    "loss": "Median anomaly score if the search ends after so many steps. Normal images should fall, anomalies stay where they are.",
+    "embedding": "The discriminator's features f(x), laid out by t-SNE: what is near is alike, the axes have no unit.",
+}
+
+
+def _figures(detector, evaluation):
+    """`(SVG, what it shows)` of each."""
+    labels, scores = evaluation.labels, evaluation.results["score"]
+    every = {"A": scores, **evaluation.comparisons}
+    figures = {
+        "roc": plots.roc_figure(labels, every),
+        "precision-recall": plots.precision_recall_figure(labels, every),
+        "histogram": plots.score_histogram(labels, scores, detector.threshold),
+    }
+    if evaluation.loss_curve:
+        steps, medians = evaluation.loss_curve
+        figures["loss"] = plots.loss_curves({kind: (steps, values) for kind, values in medians.items()}, "symlog")
+    if evaluation.embedding:
+        figures["embedding"] = plots.embedding_figure(*evaluation.embedding)
+    return [(plots.as_svg(figure, name), FIGURE_NOTES[name]) for name, figure in figures.items()]
+
+
+def _item(evaluation, shown):
+    entry = evaluation.entries[shown.row]
+    results = {name: values[shown.row] for name, values in evaluation.results.items()}
+    name = Path(entry.name).name
+    pictures = {
+        "query": shown.query,
+        "reconstruction": shown.reconstruction,
+        "residual": shown.residual,
+        "heatmap": shown.overlay,
+        "mask": shown.mask,
+    }
+    return {
+        "name": name,
+        "kind": evaluation.kinds[shown.row],
+        "score": results["score"],
+        "p_value": results["p_value"],
+        "steps": int(results["steps"]),
+        "pictures": [
+            {"what": what, "alt": f"{what} of {name}", "png": _png(pixels), "small": max(pixels.shape[:2]) < 128}
+            for what, pixels in pictures.items()
+            if pixels is not None
+        ],
+    }
+
+
+def _png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _flat(settings, prefix=""):
+    """Nested settings as a list of `(name, text)`."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}: ")
+        else:
+            yield f"{prefix}{name}", ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _number(value):
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
+
+
+def _hex(colour):
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])
