@@ -112,7 +112,11 @@ def build_discriminator(image_shape, *, preset="light", width=None, seed=0, norm
     images, x = _convolutions(image_shape, architecture(preset, width), initial, normalisation)
     x = layers.Flatten(name="flatten")(x)
     logits = _normalised(layers.Dense(1, kernel_initializer=initial(), dtype="float32", name="logit"), normalisation)(x)
-    return keras.Model(images, logits, name="discriminator")
+    discriminator = keras.Model(images, logits, name="discriminator")
+    for layer in discriminator.layers:
+        if isinstance(layer, layers.SpectralNormalization):  # which draws its first vector without a seed
+            layer.vector_u.assign(initial()(layer.vector_u.shape))
+    return discriminator
 
 
 def feature_extractor(discriminator, layer=FEATURES):

@@ -143,9 +143,9 @@ def _render(detector, evaluation, numbers, shown):
 
 FIGURE_NOTES = {
     "roc": "True-positive rate against false-positive rate over all thresholds; chance is the diagonal.",
-    "precision-recall": "Share of flagged images that are anomalies against share of anomalies that are flagged; chance is dotted.",
+    "precision-recall": "Share of anomalies among flagged images against share of anomalies that are flagged; chance is dotted.",
     "histogram": "How many images have which anomaly score; those to the right of the threshold are flagged.",
-    "loss": "Median anomaly score if the search ends after so many steps. Normal images should fall, anomalies stay where they are.",
+    "loss": "Median anomaly score if the search ends after so many steps. Normal images should fall, anomalies stay up.",
     "embedding": "The discriminator's features f(x), laid out by t-SNE: what is near is alike, the axes have no unit.",
 }
 

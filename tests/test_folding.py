@@ -111,3 +111,15 @@ def test_the_precision_is_what_was_asked_for_whatever_it_was_trained_in(policy):
     finally:
         keras.config.set_dtype_policy("float32")
     assert {layer.compute_dtype for layer in for_inference(network).layers} == {"float32"}
+
+
+@pytest.mark.parametrize("objective", ["wgan-gp", "hinge"])
+def test_discriminators_of_other_objectives_calculate_the_same(objective, pixels):
+    gan = make_gan(objective=objective)
+    gan.fit(pixels, batch_size=8, epochs=2, verbose=0)
+    images = gan.preparation(pixels)
+    expected = gan.discriminator(images, training=False)
+    np.testing.assert_allclose(for_inference(gan.discriminator)(images), expected, rtol=1e-4, atol=1e-5)
+    rough = for_inference(gan.discriminator, "bfloat16")
+    assert rough.get_layer("down2").compute_dtype == "bfloat16"
+    np.testing.assert_allclose(rough(images), expected, atol=0.05 * float(np.ptp(expected)) + 0.02)

@@ -39,3 +39,19 @@ def test_reference_loss_is_the_cross_entropy_of_real():
 def test_discriminator_loss_smooths_the_real_side_only(smoothing):
     expected = cross_entropy(1.0 - smoothing, REAL) + cross_entropy(0.0, FAKE)
     np.testing.assert_allclose(losses.discriminator_loss(REAL, FAKE, smoothing), expected[:, 0], rtol=1e-5)
+
+
+def test_hinge_loss():
+    expected = np.maximum(0, 1 - REAL)[:, 0] + np.maximum(0, 1 + FAKE)[:, 0]
+    np.testing.assert_allclose(losses.hinge_discriminator_loss(REAL, FAKE), expected, rtol=1e-6)
+
+
+def test_wasserstein_losses():
+    np.testing.assert_allclose(losses.wasserstein_discriminator_loss(REAL, FAKE), (FAKE - REAL)[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(losses.critic_generator_loss(FAKE), -FAKE[:, 0], rtol=1e-6)
+
+
+def test_gradient_penalty_is_of_the_norm_of_each_image():
+    expected = [(np.sqrt((x**2).sum()) - 1.0) ** 2 for x in X]
+    np.testing.assert_allclose(losses.gradient_penalty(X), expected, rtol=1e-5)
+    assert np.isfinite(losses.gradient_penalty(np.zeros_like(X))).all()
