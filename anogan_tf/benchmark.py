@@ -157,7 +157,7 @@ def _everything(run):
     return np.arange(len(run.task.test))
 
 
-def sample_rows(kinds, count=SAMPLE, seed=0):
+def sample_rows(kinds, count, seed=0):
     """Rows of a sample of so many test images, drawn from each class in proportion; the same for every method."""
     kinds, rows = np.asarray(kinds), []
     if len(kinds) <= count:
@@ -182,7 +182,7 @@ def _search(whole=False, objective="dcgan", **settings):
     """A method that searches with the GAN of an objective, for all test images or for the sample."""
 
     def method(run):
-        rows = _everything(run) if whole else sample_rows(run.task.kinds)
+        rows = _everything(run) if whole else sample_rows(run.task.kinds, SAMPLE)
         detector = run.detector(objective).with_settings(**settings)
         chosen = detector.settings
         names = ("mode", "loss", "weight", "steps", "optimizer", "learning_rate", "candidates", "keep", "whiten")

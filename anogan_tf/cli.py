@@ -483,6 +483,28 @@ def _add_benchmark(name, description):
             console.print(f"Wrote {out / name}.md and {name}.jsonl; trained networks are in {out / 'models'}.")
 
 
+@bench.command()
+def tiles(
+    path: BenchData,
+    out: BenchOut = Path("anogan-bench"),
+    seeds: Seeds = 1,
+    defects: Annotated[
+        tuple, typer.Option("--classes", parser=_parse_names, metavar="A,B", show_default="all", help="Which kinds of defects.")
+    ] = "",
+    methods: Annotated[
+        tuple, typer.Option(parser=_parse_names, metavar="A,B", show_default="pca,encoder,refine", help="What is compared.")
+    ] = "",
+    epochs: Annotated[Optional[int], typer.Option(show_default="20", min=1, help="Passes over the training patches.")] = None,
+):
+    """Magnetic tiles, by kind of defect: pixels and images."""
+    with _errors():
+        with _loading():
+            from anogan_tf.tile_benchmark import run_tiles
+        options = {**({"methods": methods} if methods else {}), **_given(epochs=epochs)}
+        run_tiles(path, out, seeds=seeds, defects=defects, progress=_progress, **options)
+        console.print(f"Wrote {out / 'tiles.md'} and tiles.jsonl; trained networks are in {out / 'models'}.")
+
+
 _add_benchmark("mnist", "MNIST, one digit against nine, from its IDX files.")
 _add_benchmark("fashion", "Fashion-MNIST, one class against nine, from its IDX files.")
 _add_benchmark("pneumonia", "PneumoniaMNIST, normal against pneumonia, from its npz file.")

@@ -15,6 +15,7 @@ from anogan_tf.backend import keras
 from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
 from anogan_tf.detector import AnoGAN
 from anogan_tf.fitting import BATCH_SIZE
+from anogan_tf.preparation import to_network
 from anogan_tf.settings import PAPER
 
 COMPONENTS = 32  # of every PCA
@@ -152,3 +153,28 @@ def train_autoencoder(pixels, image_shape, *, epochs, batch_size=BATCH_SIZE, cal
     autoencoder.fit(pixels, epochs=epochs, batch_size=batch_size, callbacks=list(callbacks), verbose=0)
     parts = (autoencoder.generator, autoencoder.discriminator, autoencoder.encoder, autoencoder.preparation)
     return AnoGAN(*parts, mode="encoder")
+
+
+def pca_detector(pixels, image_shape, components=COMPONENTS, **options):
+    """A PCA as an `AnoGAN`: its networks are linear, its score the mean squared residual. For what needs maps or tiles.
+
+    Args:
+        pixels: of normal images, or tiles of them, `[N, H, W, C]` float in [0, 1], of the networks' shape.
+        image_shape: `(H, W, C)`.
+        components: how many.
+        **options: as for `AnoGAN`: preparation, tiling.
+
+    Returns:
+        An `AnoGAN` with the mode "encoder".
+    """
+    layers, size = keras.layers, int(np.prod(image_shape))
+    pca = _fit_pca(np.asarray(to_network(np.asarray(pixels))).reshape(len(pixels), size), components)
+    images, latents = layers.Input(image_shape), layers.Input((pca.n_components_,))
+    encoder = keras.Model(images, layers.Dense(pca.n_components_, name="latent")(layers.Flatten()(images)))
+    generator = keras.Model(latents, layers.Reshape(image_shape)(layers.Dense(size, name="components")(latents)))
+    encoder.get_layer("latent").set_weights([pca.components_.T, -pca.mean_ @ pca.components_.T])
+    generator.get_layer("components").set_weights([pca.components_, pca.mean_])
+    # Judges nothing: its weight in the score is 0.
+    judged = layers.Dense(1, name="logit")(layers.Flatten(name=networks.FEATURES)(layers.AveragePooling2D(16)(images)))
+    discriminator = keras.Model(images, judged)
+    return AnoGAN(generator, discriminator, encoder, mode="encoder", loss="f-anogan", kappa=0.0, **options)

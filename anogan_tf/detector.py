@@ -19,6 +19,7 @@ from anogan_tf.tiling import Tiling, cut, fill_up, grouped, highest, images_of, 
 from anogan_tf.warmup import BATCH_SIZES as WARM_UP
 
 IMAGES = ("residual", "reconstruction")  # of `predict`'s outputs those of an image's size
+BASIS_SETTINGS = ("prior", "seed", "loss", "weight", "kappa")  # what whitened coordinates depend on
 BATCH_SIZE = 256  # enough that rows that finish early find others waiting
 
 
@@ -124,7 +125,7 @@ class AnoGAN(OneFileModel):
         before = self._settings
         if _differ(before, settings, ("prior", "drawn", "seed")):
             self._starts = np.asarray(draw_starts(settings, self.generator.input_shape[-1]))
-        if _differ(before, settings, ("prior", "seed", "loss", "weight", "kappa")):
+        if _differ(before, settings, BASIS_SETTINGS):
             self._basis = None
         self._settings = settings
         self._forget_graphs()
@@ -134,7 +135,10 @@ class AnoGAN(OneFileModel):
         settings = dataclasses.asdict(self.settings.replace(**changes))
         parts = (self.generator, self.discriminator, self.encoder, self.preparation)
         options = {"tiling": self.tiling, "features": self.features, "jit_compile": self.search_jit_compile}
-        return type(self)(*parts, **options, **settings)
+        other = type(self)(*parts, **options, **settings)
+        if not _differ(self.settings, other.settings, BASIS_SETTINGS):
+            other._basis = self._basis
+        return other
 
     @property
     def calibration(self):

@@ -106,7 +106,7 @@ def evaluate(detector, source, rows=None, *, probed=None, seed=0, strict=False, 
     with progress("Scoring", len(rows)) as advance:
         masks = zip(rows, source.masks(rows))
         for batch, results, residuals in score_batches(detector, source, rows, seen.skipped, 0, strict, advance):
-            seen.add(batch, results, residuals, _masks_of(batch, masks))
+            seen.add(batch, results, residuals, masks_of(batch, masks))
             advance(len(batch))
     labels = np.array([int(not entry.normal) for entry in seen.entries])
     check_both_kinds(labels == 0)
@@ -125,7 +125,7 @@ def evaluate(detector, source, rows=None, *, probed=None, seed=0, strict=False, 
     )
 
 
-def _masks_of(batch, masks):
+def masks_of(batch, masks):
     """The masks of a batch of samples, from an iterator of `(row, mask)` in the same order; images may be missing."""
     return [next(mask for row, mask in masks if row == sample.row) for sample in batch]
 
@@ -157,22 +157,12 @@ class _Seen:
         for name in (*SCORE_COLUMNS[:-1], "is_anomaly", "steps", "converged"):
             self.results.setdefault(name, []).append(results[name])
         for sample, residual, mask in zip(batch, residuals, masks):
-            self._count_pixels(sample, residual, mask)
+            count_pixels(self.pixels, self._detector.preparation, sample, residual, mask)
             traced = self.traced[sample.entry.normal]
             if len(traced) < min(TRACED, max(2, TRACED_PIXELS // sample.image[..., 0].size)):
                 traced.append(sample.image)
         if self._judge is not None:
             self._look(batch)
-
-    def _count_pixels(self, sample, residual, mask):
-        entry = sample.entry
-        if mask is None and not entry.normal:
-            return  # where the anomaly lies isn't known
-        if mask is not None and mask.shape != sample.size:
-            theirs, ours = (f"{height}x{width}" for height, width in (mask.shape, sample.size))
-            raise ValueError(f"{entry.mask or 'The mask'} has {theirs} pixels, its image {entry.name} {ours}; they must agree.")
-        restored = self._detector.preparation.restore(smooth(residual[np.newaxis]), sample.size)
-        self.pixels.setdefault(kind_of(entry), PixelMetrics()).add(np.asarray(restored)[0], mask)
 
     def _look(self, batch):
         images = np.stack([sample.image for sample in batch])
@@ -183,6 +173,29 @@ class _Seen:
             kept = self.features[sample.entry.normal]
             if len(kept) < EMBEDDED:
                 kept.append(feature)
+
+
+def count_pixels(pixels, preparation, sample, residual, mask):
+    """Add the pixels of an image to those of its kind.
+
+    Args:
+        pixels: `{kind: PixelMetrics}`.
+        preparation: that made the image.
+        sample: its `Sample`.
+        residual: `[H, W, C]`, compared smoothed and at the size of the stored image.
+        mask: `[h, w]` bool, or None: then all of a normal image's pixels are normal, and those of an anomaly aren't counted.
+
+    Raises:
+        ValueError: if the mask has another size than the image, naming both.
+    """
+    entry = sample.entry
+    if mask is None and not entry.normal:
+        return
+    if mask is not None and mask.shape != sample.size:
+        theirs, ours = (f"{height}x{width}" for height, width in (mask.shape, sample.size))
+        raise ValueError(f"{entry.mask or 'The mask'} has {theirs} pixels, its image {entry.name} {ours}; they must agree.")
+    restored = preparation.restore(smooth(residual[np.newaxis]), sample.size)
+    pixels.setdefault(kind_of(entry), PixelMetrics()).add(np.asarray(restored)[0], mask)
 
 
 def kind_of(entry):
@@ -286,7 +299,7 @@ def show(detector, source, evaluation, rows):
     wanted = sorted(by_source)
     masks, shown = zip(wanted, source.masks(wanted)), {}
     for batch, results, residuals in score_batches(detector, source, wanted, [], SHOWN_SIDE):
-        for number, (sample, mask) in enumerate(zip(batch, _masks_of(batch, masks))):
+        for number, (sample, mask) in enumerate(zip(batch, masks_of(batch, masks))):
             row = by_source[sample.row]
             shown[row] = _draw(detector, sample, results["reconstruction"][number], residuals[number], mask, row)
     return shown

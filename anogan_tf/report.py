@@ -27,6 +27,7 @@ IMAGE_NAMES = {
     "false_positive_rate": "normal images flagged",
     "true_positive_rate": "anomalies found",
 }
+PREPARATION_SETTINGS = ("image_shape", "fit", "scale", "value_range", "normalise")
 SHOWN_TITLES = {
     "hits": ("Surest hits", "Anomalies with the highest scores."),
     "misses": ("Worst misses", "Anomalies that were not flagged, those with the lowest scores first."),
@@ -111,9 +112,7 @@ def _settings(detector):
         "search": dataclasses.asdict(detector.settings),
         "image_shape": list(detector.image_shape),
         "tiling": detector.tiling and dataclasses.asdict(detector.tiling),
-        "preparation": {
-            name: getattr(detector.preparation, name) for name in ("image_shape", "fit", "scale", "value_range", "normalise")
-        },
+        "preparation": {name: value for name, value in detector.preparation.get_config().items() if name in PREPARATION_SETTINGS},
         "calibrated_on": len(detector.calibration.scores),
     }
 

@@ -248,7 +248,7 @@ def train_files(
     searching = {"seed": seed, "preparation": preparation, "tiling": tiling, **searching}
     beside = Path(model).parent
     beside.mkdir(parents=True, exist_ok=True)
-    pool, split = _read_normals(source, preparation, image_shape, tile and tiles, beside, seed, strict, progress)
+    pool, split = read_normals(source, preparation, image_shape, tile and tiles, beside, seed, strict, progress)
     check_count(len(split.held_out), false_positive_rate)
     with replacing_folder(training_state(model)) as state:
         (state / HELD_OUT).write_text("".join(f"{source.entries[row].name}\n" for row in split.held_out), encoding="utf-8")
@@ -263,8 +263,18 @@ def train_files(
     return detector, pool.skipped
 
 
-def _read_normals(source, preparation, image_shape, tiles, folder, seed, strict, progress):
-    """`(Pool, Split)` of the normal images, by rows of the source; only what can be read is in either."""
+def read_normals(source, preparation, image_shape, tiles=None, folder=None, seed=0, strict=False, progress=silent):
+    """Read the normal images of a source, to train on and to hold out; only what can be read is in either.
+
+    Args:
+        source, preparation, seed, strict, progress: as for `train_files`.
+        image_shape: `(H, W, C)` of the networks.
+        tiles: how many to cut at random places, in all; None keeps whole images.
+        folder: where the pool's file lies.
+
+    Returns:
+        `(Pool, Split)`, the split by rows of the source.
+    """
     rows, given = normal_rows(source), normal_rows(source, "val")
     if not rows:
         raise ValueError("There are no normal images to train on.")

@@ -337,3 +337,40 @@ def test_what_was_trained_on_is_not_scored_unawares(good, tmp_path):
     assert "Left out 87 images" in anogan(*score, "-o", tmp_path / "b", "--normal-class", "A")
     names = {row["file"] for row in csv.DictReader((tmp_path / "b" / "scores.csv").open())}
     assert len(names) == 63 and str(good / "000.png") in names
+
+
+def test_evaluate_writes_a_report(good, model, tmp_path, boots):
+    data = tmp_path / "data"
+    for label, images in (("good", boots.train[200:230]), ("sandal", boots.test[-6:])):
+        (data / "test" / label).mkdir(parents=True)
+        for index, image in enumerate(images):
+            Image.fromarray(image).save(data / "test" / label / f"{index}.png")
+    (data / "train" / "good").mkdir(parents=True)
+    for index, image in enumerate(boots.train[:40]):
+        Image.fromarray(image).save(data / "train" / "good" / f"{index}.png")
+    output = anogan("evaluate", model, data, "-o", tmp_path / "out", "--title", "My boots")
+    numbers = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert numbers["title"] == "My boots" and numbers["images"] == {"normal": 30, "anomalous": 6, "skipped": {}}
+    assert [kind["kind"] for kind in numbers["kinds"]] == ["sandal"] and "auroc" in output
+    assert any(name.startswith("PCA") for name in numbers["comparisons"])
+    assert "exists and isn't empty" in anogan("evaluate", model, data, "-o", tmp_path / "out", status=1)
+
+
+def test_evaluate_draws_defects_on_what_was_held_out(good, model, tmp_path):
+    assert "--synthetic" in anogan("evaluate", model, good, "-o", tmp_path / "none", status=1)
+    anogan("evaluate", model, good, "-o", tmp_path / "out", "--synthetic")
+    numbers = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert numbers["synthetic"] and numbers["images"]["normal"] == numbers["images"]["anomalous"] == 50
+    assert numbers["pixel"]["regions"] >= 50
+
+
+def test_bench_runs_a_protocol(tmp_path, boots):
+    parts = {"train_images": boots.train[:40], "train_labels": np.zeros((40, 1), np.uint8)}
+    parts |= {"test_images": boots.test[::20], "test_labels": boots.test_label[::20, np.newaxis]}
+    np.savez(tmp_path / "pneumoniamnist.npz", **parts)
+    arguments = ["--data", tmp_path / "pneumoniamnist.npz", "-o", tmp_path / "out"]
+    anogan("bench", "pneumonia", *arguments, "--methods", "pca,knn")
+    assert len((tmp_path / "out" / "pneumonia.jsonl").read_text().splitlines()) == 2
+    assert "| PCA-32, squared residual |" in (tmp_path / "out" / "pneumonia.md").read_text()
+    assert "no such method" in anogan("bench", "pneumonia", *arguments, "--methods", "pcb", status=1)
+    assert "groups.csv is missing" in anogan("bench", "tiles", "--data", tmp_path, "-o", tmp_path / "tiles", status=1)

@@ -1,0 +1,167 @@
+"""Detection on the magnetic tiles of Huang et al. 2020, by kind of defect: `anogan bench tiles`.
+
+Trained on good tiles, tested on whole images with masks: which pixels are of the defect, and which images have one.
+"""
+
+import csv
+import datetime
+import time
+from pathlib import Path
+
+import numpy as np
+
+from anogan_tf import comparisons, metrics
+from anogan_tf.benchmark import TITLES, append_row, read_rows
+from anogan_tf.data import Entry, FileSource
+from anogan_tf.data.layouts import divide
+from anogan_tf.detector import AnoGAN
+from anogan_tf.evaluation import count_pixels, kind_of, masks_of
+from anogan_tf.metrics import PixelMetrics
+from anogan_tf.preparation import Preparation
+from anogan_tf.records import markdown_table, versions
+from anogan_tf.saving import replacing
+from anogan_tf.tiling import Tiling
+from anogan_tf.workflows import TILE_EPOCHS, TILES, read_normals, rows_to_score, score_batches, silent, train_files
+
+NORMAL, EVERY = "good", "all"
+KINDS = {"MT_Free": NORMAL, **{f"MT_{kind.capitalize()}": kind for kind in ("blowhole", "crack", "break", "uneven", "fray")}}
+DEFECTS = tuple(kind for kind in KINDS.values() if kind != NORMAL)
+METHODS = ("pca", "encoder", "refine")
+SIDE, TILING = 32, Tiling(stride=16, top=3)  # pixels of a patch, at half size
+PREPARATION = {"image_shape": (None, None, 1), "scale": 0.5, "normalise": True}
+MEASURES = {"auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pro": "PRO"}
+
+
+def read_tiles(path):
+    """The set as a `FileSource`, split by groups: `MT_*/Imgs/*.jpg`, masks beside them as PNG.
+
+    Args:
+        path: the folder. `groups.csv` in it says with the columns file and group which pictures show one tile under several
+            lamps; at random they would lie on both sides of the split.
+    """
+    path = Path(path)
+    table = path / "groups.csv"
+    if not table.exists():
+        raise FileNotFoundError(
+            f"{table} is missing. A tile shows in several pictures; the columns file and group say which are of one tile."
+        )
+    with open(table, newline="", encoding="utf-8") as file:
+        groups = {row["file"]: row["group"] for row in csv.DictReader(file)}
+    entries = []
+    for name, group in sorted(groups.items()):
+        kind = KINDS.get(Path(name).parts[0])
+        if kind is None:
+            raise ValueError(f"{table}: {name} lies in none of the folders {', '.join(KINDS)}.")
+        image = path / name
+        mask = "" if kind == NORMAL else str(image.with_suffix(".png"))
+        entries.append(Entry(str(image), label=kind, normal=kind == NORMAL, mask=mask, group=group))
+    return FileSource(divide(entries))
+
+
+def run_tiles(path, out, *, seeds=1, defects=None, methods=METHODS, epochs=None, progress=silent):
+    """Run methods, appending a row for each kind of defect to `OUT/tiles.jsonl`, and write the table `OUT/tiles.md`.
+
+    Args:
+        path: see `read_tiles`.
+        out, seeds, progress: as for `run_benchmark`.
+        defects: of `DEFECTS`; by default all.
+        methods: of `METHODS`.
+        epochs: of the GAN.
+
+    Returns:
+        All rows of the file, a list of dicts.
+    """
+    out, defects, epochs = Path(out), tuple(defects or DEFECTS), epochs or TILE_EPOCHS
+    for names, known, what in ((defects, DEFECTS, "kind of defect"), (methods, METHODS, "method of this benchmark")):
+        if unknown := sorted(set(names) - set(known)):
+            raise ValueError(f"{', '.join(unknown)}: no such {what}; there are {', '.join(known)}.")
+    table = out / "tiles.jsonl"
+    done = {(row["seed"], row["method"], row["defect"], row["config"]["epochs"]) for row in read_rows(table)}
+    plan = [
+        (seed, method)
+        for seed in range(seeds)
+        for method in METHODS
+        if method in methods and not {(seed, method, defect, epochs) for defect in (*defects, EVERY)} <= done
+    ]
+    source = read_tiles(path) if plan else None
+    for seed, method in plan:
+        model = out / "models" / f"tiles-seed{seed}-epochs{epochs}.keras"
+        detector = _detector(method, source, model, seed, epochs, progress)
+        for row in _measure(detector, source, defects, progress):
+            config = {"epochs": epochs, "patch": SIDE, **TILING.__dict__, **PREPARATION, "mode": detector.settings.mode}
+            told = {"versions": versions(), "date": datetime.date.today().isoformat()}
+            append_row(
+                table,
+                {"dataset": "tiles", "normal_class": NORMAL, "seed": seed, "method": method, **row, "config": config, **told},
+            )
+        write_table(out)
+    return read_rows(table)
+
+
+def _detector(method, source, model, seed, epochs, progress):
+    preparation, shape = Preparation(**PREPARATION), (SIDE, SIDE, 1)
+    if method == "pca":
+        pool, _ = read_normals(source, preparation, shape, TILES, seed=seed, progress=progress)
+        tiles = pool.pixels.take(np.arange(len(pool.pixels)))
+        return comparisons.pca_detector(tiles, shape, tiling=TILING, preparation=preparation)
+    if not model.exists():
+        options = {"tile": shape[:2], "tiling": TILING, "seed": seed, "progress": progress}
+        train_files(source, model, preparation, training={"epochs": epochs}, searching={}, **options)
+    return AnoGAN.load(model).with_settings(mode=method)
+
+
+def _measure(detector, source, defects, progress):
+    """Yield what each kind of defect's row holds, and that of all together."""
+    rows = [row for row in rows_to_score(source) if source.entries[row].label in (NORMAL, *defects)]
+    pixels, scores, kinds, started = {}, [], [], time.perf_counter()
+    masks = zip(rows, source.masks(rows))
+    with progress("Scoring", len(rows)) as advance:
+        for batch, results, residuals in score_batches(detector, source, rows, [], strict=True):
+            for sample, residual, mask in zip(batch, residuals, masks_of(batch, masks)):
+                count_pixels(pixels, detector.preparation, sample, residual, mask)
+                kinds.append(kind_of(sample.entry))
+            scores.append(results["score"])
+            advance(len(batch))
+    seconds = round(time.perf_counter() - started, 1)
+    scores, kinds = np.concatenate(scores), np.array(kinds)
+    for defect in (*defects, EVERY):
+        # The pixels of a kind are those of its own images; of all together those of good tiles too.
+        counted = pixels[defect] if defect != EVERY else sum(pixels.values(), PixelMetrics())
+        chosen = np.isin(kinds, (NORMAL, defect)) if defect != EVERY else np.ones(len(kinds), bool)
+        labels = (kinds[chosen] != NORMAL).astype(int)
+        yield {
+            "defect": defect,
+            "auroc": round(metrics.auroc(labels, scores[chosen]), 4),
+            "pixel_auroc": round(counted.auroc(), 4),
+            "pixel_auprc": round(counted.auprc(), 4),
+            "pro": round(counted.pro(), 4),
+            "n_normal": int((labels == 0).sum()),
+            "n_anomalous": int((labels == 1).sum()),
+            "seconds": seconds,
+        }
+
+
+def write_table(out):
+    """Write the Markdown table of the rows in `OUT/tiles.jsonl` as `OUT/tiles.md`."""
+    rows = read_rows(out / "tiles.jsonl")
+    lines = []
+    for method in METHODS:
+        found = [row for row in rows if row["method"] == method]
+        seeds = len({row["seed"] for row in found})
+        for measure, title in MEASURES.items() if found else ():
+            last = {(row["defect"], row["seed"]): row[measure] for row in found}
+            cells = {}
+            for defect in (*DEFECTS, EVERY):
+                values = [value for (kind, _), value in last.items() if kind == defect]
+                cells[defect] = f"{100.0 * np.mean(values):.1f}" if values else None
+            lines.append({"": TITLES[method], "measure": title, "seeds": seeds, **cells})
+    text = ["# Magnetic tiles, by kind of defect", _EXPLANATION, markdown_table(lines)]
+    with replacing(out / "tiles.md") as path:
+        path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+
+
+_EXPLANATION = f"""x 100, written by `anogan bench tiles`; each run is rows of `tiles.jsonl` with settings, versions and date.
+Trained on patches of {SIDE}x{SIDE} pixels of good tiles at half size, tested on whole pictures; groups of pictures of one tile
+lie on one side of the split. Image AUROC: against all good tiles of the test. Pixel AUROC and PRO (to 30% false positives): in
+the pictures with that defect alone; for all together in the good ones too. The PCA reconstructs the same patches, and its
+maps are stitched and smoothed alike."""

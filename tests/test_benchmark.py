@@ -1,0 +1,186 @@
+"""The protocols of the tables on sets so small that they take seconds; what they write, and where they go on."""
+
+import functools
+import gzip
+import json
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anogan_tf import benchmark, comparisons, metrics, tile_benchmark, workflows
+from anogan_tf.detector import AnoGAN
+from anogan_tf.preparation import Preparation
+
+
+def write_idx(folder, name, array):
+    head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    (folder / name).write_bytes(gzip.compress(head + array.tobytes()))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory, boots):
+    """Ten classes: 0 is boots, the others what the test images show, 48 boots to train on."""
+    folder = tmp_path_factory.mktemp("idx")
+    others = boots.test[boots.test_label == 1]
+    train = np.concatenate([boots.train[:48], others[:9]])
+    test = np.concatenate([boots.train[100:112], others[9:54]])
+    labels = np.arange(45) % 9 + 1
+    for name, pixels, kinds in (("train", train, [0] * 48 + list(range(1, 10))), ("t10k", test, [0] * 12 + labels.tolist())):
+        write_idx(folder, f"{name}-images-idx3-ubyte.gz", pixels)
+        write_idx(folder, f"{name}-labels-idx1-ubyte.gz", np.array(kinds, np.uint8))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(benchmark, "SAMPLE", 20)
+    searches = {"steps": 2, "tolerance": 0.0}
+    methods = {
+        **benchmark.METHODS,
+        "paper": benchmark._search(**{**benchmark.PAPER, **searches}),
+        "gan_r": benchmark._search(**{**comparisons.GAN_R, **searches}),
+        "lambda=0.5": benchmark._search(**{**benchmark.PAPER, **searches, "weight": 0.5}),
+    }
+    monkeypatch.setattr(benchmark, "METHODS", methods)
+
+
+def test_every_method_has_its_row(digits, tmp_path):
+    names = (*benchmark.DEFAULT_METHODS, "wgan-gp", "hinge", "lambda=0.5")
+    rows = benchmark.run_benchmark("mnist", digits, tmp_path, classes=["0"], methods=names, epochs=1)
+    assert {row["method"] for row in rows} == set(names)
+    for row in rows:
+        sampled = row["method"] in ("paper", "gan_r", "lambda=0.5")
+        assert row["n_normal"] + row["n_anomalous"] == (22 if sampled else 57), row  # of each class its rounded share
+        assert (row["dataset"], row["normal_class"], row["seed"]) == ("mnist", "0", 0)
+        assert 0.0 <= row["auroc"] <= 1.0 and row["seconds"] >= 0.0 and row["versions"]["keras"]
+    by_method = {row["method"]: row for row in rows}
+    assert by_method["lambda=0.5"]["config"]["weight"] == 0.5 and by_method["gan_r"]["config"]["loss"] == "reference"
+    assert by_method["paper"]["config"]["keep"] == "last" and by_method["refine"]["config"]["mode"] == "refine"
+    assert by_method["p_d"]["training_seconds"] > 0.0 and by_method["pca"]["training_seconds"] is None
+    task = benchmark.read_set(digits)("0")
+    pca = comparisons.pca_residual(task.train, task.test, Preparation((28, 28, 1)))
+    assert by_method["pca"]["auroc"] == round(metrics.auroc(task.labels, pca), 4)
+    detector = AnoGAN.load(next((tmp_path / "models").glob("mnist-0-seed0-*-dcgan.keras")))
+    assert by_method["refine"]["auroc"] == round(metrics.auroc(task.labels, detector.predict(task.test, verbose=0)["score"]), 4)
+
+
+def test_what_has_its_row_isn_t_run_again(digits, tmp_path, monkeypatch):
+    run = []
+    monkeypatch.setitem(benchmark.METHODS, "pca", lambda one: run.append(one) or (np.arange(57), np.arange(57), {}))
+    options = {"methods": ["pca"], "seeds": 2}
+    benchmark.run_benchmark("mnist", digits, tmp_path, classes=["0"], **options)
+    rows = benchmark.run_benchmark("mnist", digits, tmp_path, classes=["0", "3"], **options)
+    assert [row["normal_class"] for row in rows] == ["0", "3"] and len(run) == 2  # a probe knows no seed
+    assert benchmark.run_benchmark("mnist", "nowhere", tmp_path, classes=["0", "3"], **options) == rows
+
+
+def test_the_table_has_published_rows_and_means_once_they_are_whole(tmp_path):
+    for kind in benchmark.DIGITS:
+        for seed in (0, 1):
+            row = {"normal_class": kind, "seed": seed, "method": "refine", "auroc": 0.9 + 0.02 * seed}
+            benchmark.append_row(tmp_path / "mnist.jsonl", row)
+    benchmark.append_row(tmp_path / "mnist.jsonl", {"normal_class": "4", "seed": 0, "method": "p_d", "auroc": 0.5})
+    benchmark.write_table("mnist", tmp_path)
+    lines = [line for line in (tmp_path / "mnist.md").read_text().splitlines() if line.startswith("|")]
+    assert lines[2].startswith("| AnoGAN, as published by Ruff et al. 2018 |  | 96.6 |") and lines[2].endswith("| 91.3 |")
+    assert lines[3] == "| P_D | 1 |  |  |  |  | 50.0 |  |  |  |  |  |  |"
+    assert lines[4] == "| AnoGAN, `refine` | 2 |" + " 91.0 |" * 11
+
+
+def test_published_rows_are_whole():
+    for one in benchmark.BENCHMARKS.values():
+        for values in one.published.values():
+            assert len(values) == len(one.classes) + 1
+            if values[0] is not None:
+                assert np.mean(values[:-1]) == pytest.approx(values[-1], abs=0.1)  # from unrounded ones
+
+
+def test_a_sample_has_each_class_in_proportion():
+    kinds = np.repeat([0, 1, 2], [500, 300, 200])
+    rows = benchmark.sample_rows(kinds, 100)
+    assert np.bincount(kinds[rows]).tolist() == [50, 30, 20] and len(set(rows)) == 100
+    np.testing.assert_array_equal(rows, benchmark.sample_rows(kinds, 100))
+    np.testing.assert_array_equal(benchmark.sample_rows(kinds[:50], 100), np.arange(50))
+
+
+def test_wrong_names_are_named(digits, tmp_path):
+    with pytest.raises(ValueError, match="pcaa: no such method; there are pca, .* gamma"):
+        benchmark.run_benchmark("mnist", digits, tmp_path, methods=["pcaa"])
+    with pytest.raises(ValueError, match="12: mnist has no such class"):
+        benchmark.run_benchmark("mnist", digits, tmp_path, classes=["12"])
+    assert benchmark.resolve_methods(["gamma", "pca"])[0] == "pca" and "gamma=100" in benchmark.resolve_methods(["gamma"])
+
+
+def test_a_set_without_labels_is_refused(tmp_path, boots):
+    np.save(tmp_path / "images.npy", boots.train[:10])
+    with pytest.raises(ValueError, match="without a label or a split"):
+        benchmark.read_set(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def tile_set(tmp_path_factory):
+    """Good tiles in groups, two kinds of defects; one group mixes both."""
+    folder, rng, table = tmp_path_factory.mktemp("tiles"), np.random.default_rng(0), ["file,class,exposure,group"]
+    for kind, count in (("MT_Free", 130), ("MT_Crack", 4), ("MT_Fray", 3)):
+        (folder / kind / "Imgs").mkdir(parents=True)
+        for number in range(count):
+            image = np.uint8(rng.integers(60, 130, (80, 96)))
+            mask = np.zeros_like(image)
+            if kind != "MT_Free":
+                mask[20:44, 30:60] = 255
+                image[mask > 0] = 250
+            name = f"{kind}/Imgs/{number:03d}"
+            Image.fromarray(image).save(folder / f"{name}.jpg")
+            Image.fromarray(mask).save(folder / f"{name}.png")
+            group = 0 if number == 0 else f"{kind}{number // 2}"
+            table.append(f"{name}.jpg,{kind},1,{group}")
+    (folder / "groups.csv").write_text("\n".join(table) + "\n")
+    return folder
+
+
+def test_groups_lie_on_one_side(tile_set):
+    entries = tile_benchmark.read_tiles(tile_set).entries
+    sides = {}
+    for entry in entries:
+        assert sides.setdefault(entry.group, entry.split) == entry.split
+    assert sides["0"] == "test" and {entry.label for entry in entries} == {"good", "crack", "fray"}
+    assert all(bool(entry.mask) != entry.normal for entry in entries)
+
+
+def test_tiles_by_kind_of_defect(tile_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(tile_benchmark, "TILES", 200)
+    monkeypatch.setattr(tile_benchmark, "train_files", functools.partial(workflows.train_files, tiles=200))
+    options = {"defects": ["crack", "fray"], "methods": ["pca", "encoder"], "epochs": 1}
+    rows = tile_benchmark.run_tiles(tile_set, tmp_path, **options)
+    assert [(row["method"], row["defect"]) for row in rows] == [
+        (method, defect) for method in ("pca", "encoder") for defect in ("crack", "fray", "all")
+    ]
+    assert all(row["pixel_auroc"] > 0.9 and row["pro"] > 0.5 and row["auroc"] > 0.9 for row in rows if row["method"] == "pca")
+    assert (rows[2]["n_anomalous"], rows[0]["n_anomalous"]) == (7, 4)
+    assert tile_benchmark.run_tiles("nowhere", tmp_path, **options) == rows
+    table = (tmp_path / "tiles.md").read_text()
+    assert table.count("| AnoGAN, `encoder` |") == 3 and "| PRO |" in table
+
+
+def test_tiles_without_groups_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="groups.csv is missing"):
+        tile_benchmark.read_tiles(tmp_path)
+    with pytest.raises(ValueError, match="rust: no such kind of defect"):
+        tile_benchmark.run_tiles(tmp_path, tmp_path, defects=["rust"])
+
+
+def test_a_linear_network_is_a_pca(boots):
+    pixels = boots.train[:200, ..., np.newaxis] / np.float32(255)
+    detector = comparisons.pca_detector(pixels, (28, 28, 1), 16)
+    scores = detector.predict(boots.test[:50], verbose=0)["score"]
+    expected = comparisons.pca_residual(boots.train[:200], boots.test[:50], detector.preparation, 16)
+    np.testing.assert_allclose(scores, expected * 4.0 / 784, rtol=1e-3)  # a mean, and the range of networks is 2
+
+
+def test_a_row_survives_as_json(tmp_path):
+    benchmark.append_row(tmp_path / "x.jsonl", {"a": 1})
+    benchmark.append_row(tmp_path / "x.jsonl", {"a": None})
+    assert benchmark.read_rows(tmp_path / "x.jsonl") == [{"a": 1}, {"a": None}]
+    assert [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()] == [{"a": 1}, {"a": None}]

@@ -1,0 +1,237 @@
+"""Evaluation and its report on a small detector of real boots, and on tiles with masks."""
+
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anogan_tf import comparisons, metrics
+from anogan_tf.data import ArraySource, FileSource
+from anogan_tf.detector import AnoGAN
+from anogan_tf.evaluation import choose_shown, evaluate, show, synthetic_rows
+from anogan_tf.maps import smooth
+from anogan_tf.preparation import Preparation
+from anogan_tf.report import write_report
+from anogan_tf.synthetic import SyntheticSource
+from anogan_tf.tiling import Tiling
+
+
+@pytest.fixture(scope="module")
+def detector(trained_gan, trained_encoder, boots):
+    return AnoGAN.from_gan(trained_gan, trained_encoder, steps=3).calibrate(boots.train[1900:])
+
+
+@pytest.fixture(scope="module")
+def source(boots):
+    """40 boots to fit probes to, 40 boots and 40 others to test."""
+    rows = np.concatenate([np.flatnonzero(boots.test_label == label)[:40] for label in (0, 1)])
+    kinds = ["boot"] * 80 + [f"class {kind} <b>" for kind in boots.test_class[rows[40:]]]
+    pixels = np.concatenate([boots.train[:40], boots.test[rows]])
+    return ArraySource(pixels, kinds, "boot", splits=["train"] * 40 + ["test"] * 80)
+
+
+@pytest.fixture(scope="module")
+def evaluation(detector, source):
+    return evaluate(detector, source)
+
+
+def test_scores_are_those_of_predict(detector, source, evaluation):
+    pixels = np.stack([source.read(row).pixels for row in evaluation.rows])
+    expected = detector.predict(pixels, verbose=0)
+    for name in ("score", "p_value", "is_anomaly", "steps"):
+        np.testing.assert_array_equal(evaluation.results[name], expected[name])
+    np.testing.assert_allclose(
+        evaluation.comparisons["P_D"], comparisons.discriminator_score(detector, pixels), rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_array_equal(evaluation.labels, np.repeat([0, 1], 40))
+
+
+def test_probes_are_fitted_to_the_training_side(source, evaluation):
+    pixels = [np.stack([source.read(row).pixels for row in rows]) for rows in (range(40), range(40, 120))]
+    for name, probe in comparisons.PROBES.items():
+        expected = probe(*pixels, Preparation((28, 28, 1)))
+        np.testing.assert_allclose(evaluation.comparisons[name], expected, rtol=2e-2, err_msg=name)
+
+
+def test_the_loss_falls_with_the_steps(detector, evaluation):
+    steps, curves = evaluation.loss_curve
+    assert steps[0] == 0 and steps[-1] == detector.settings.steps == 3
+    for values in curves.values():
+        assert len(values) == len(steps) and all(np.diff(values) <= 0.0)
+
+
+def test_features_are_embedded_with_their_labels(evaluation):
+    points, labels = evaluation.embedding
+    assert points.shape == (80, 2) and labels.sum() == 40
+
+
+def test_what_is_shown(detector, source, evaluation):
+    chosen = choose_shown(evaluation, 3)
+    scores = evaluation.results["score"]
+    anomalies = np.flatnonzero(evaluation.labels & evaluation.results["is_anomaly"])
+    assert chosen["hits"] == sorted(anomalies, key=lambda row: -scores[row])[:3]
+    shown = show(detector, source, evaluation, chosen["hits"])
+    out = detector.predict(np.stack([source.read(evaluation.rows[row]).pixels for row in shown]), verbose=0)
+    for row, made in zip(shown, out["reconstruction"]):
+        stored = source.read(evaluation.rows[row]).pixels
+        np.testing.assert_array_equal(shown[row].query, np.repeat(stored, 3, axis=-1))
+        assert np.abs(shown[row].reconstruction / 255.0 - made).max() < 1.0 / 255.0
+        assert shown[row].residual.shape == shown[row].overlay.shape == (28, 28, 3) and shown[row].mask is None
+
+
+def test_without_both_kinds_the_remedy_is_named(detector, boots):
+    with pytest.raises(ValueError, match="12 normal images and 0 anomalies .* --synthetic"):
+        evaluate(detector, ArraySource(boots.train[:12], [0] * 12))
+
+
+def test_an_image_that_can_t_be_read_is_skipped(detector, boots, tmp_path):
+    for label, rows in (("good", boots.train[:4]), ("bad", boots.test[-4:])):
+        (tmp_path / label).mkdir()
+        for number, image in enumerate(rows):
+            Image.fromarray(image).save(tmp_path / label / f"{number}.png")
+    (tmp_path / "bad" / "1.png").write_bytes(b"no image")
+    rows = range(8)
+    evaluation = evaluate(detector, FileSource.of(tmp_path), rows)
+    assert len(evaluation.rows) == 7 and [picture.name[-9:] for picture in evaluation.skipped] == ["bad/1.png"]
+    with pytest.raises(ValueError, match="bad/1.png"):
+        evaluate(detector, FileSource.of(tmp_path), rows, strict=True)
+
+
+@pytest.fixture(scope="module")
+def patches(trained_gan, trained_encoder):
+    """A detector of tiles, and images of several sizes with masks."""
+    rng = np.random.default_rng(0)
+    images = [np.uint8(rng.integers(60, 120, (40 + 4 * number, 44))) for number in range(10)]
+    masks = [None] * 6
+    for image in images[6:]:
+        mask = np.zeros(image.shape, bool)
+        mask[8:20, 10:20] = True
+        image[mask] = 250
+        masks.append(mask)
+    detector = AnoGAN.from_gan(trained_gan, trained_encoder, tiling=Tiling(14), mode="encoder").calibrate(images[:4], 0.3)
+    return detector, ArraySource(images, [0] * 6 + [1] * 4, masks=masks)
+
+
+def test_pixels_are_compared_at_the_size_of_the_stored_image(patches):
+    detector, source = patches
+    pixels = evaluate(detector, source).all_pixels
+    maps = [
+        np.asarray(smooth(one[np.newaxis]))[0]
+        for one in detector.predict([source.read(row).pixels for row in range(10)])["residual"]
+    ]
+    truth = [np.zeros(one.shape, bool) if mask is None else mask for one, mask in zip(maps, source.masks(range(10)))]
+    expected = metrics.auroc(np.concatenate([one.ravel() for one in truth]), np.concatenate([one.ravel() for one in maps]))
+    assert pixels.auroc() == pytest.approx(expected, abs=1e-4)
+    assert pixels.regions == 4
+
+
+def test_a_mask_of_another_size_is_named(patches):
+    detector, source = patches
+    wrong = ArraySource(source._pixels, [0] * 6 + [1] * 4, masks=[None] * 6 + [np.ones((5, 5), bool)] * 4)
+    with pytest.raises(ValueError, match=r"mask has 5x5 pixels, its image images\[6\] 64x44"):
+        evaluate(detector, wrong)
+
+
+def test_anomalies_without_a_mask_aren_t_counted_as_normal_pixels(patches):
+    detector, source = patches
+    without = ArraySource(source._pixels, [0] * 6 + [1] * 4)
+    evaluation = evaluate(detector, without)
+    assert evaluation.all_pixels is None and set(evaluation.pixels) == {"normal"}
+
+
+class _Page(html.parser.HTMLParser):
+    """Images, links to elsewhere and texts of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.images, self.elsewhere, self.tags = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        if tag == "img":
+            self.images.append(attributes)
+        for name in ("src", "href", "xlink:href"):
+            value = attributes.get(name, "")
+            if value and not value.startswith(("data:", "#")):
+                self.elsewhere.append(value)
+
+
+@pytest.fixture(scope="module")
+def report(detector, source, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    numbers, _ = write_report(detector, source, out, title="Boots & <others>")
+    return numbers, out
+
+
+def test_the_report_is_one_file_with_alt_texts(report):
+    _, out = report
+    text = (out / "report.html").read_text()
+    page = _Page(text)
+    assert page.elsewhere == [] and "script" not in page.tags
+    assert page.images and all(image["alt"] and image["src"].startswith("data:image/png;base64,") for image in page.images)
+    assert page.tags.count("svg") == 5
+    assert "Boots &amp; &lt;others&gt;" in text and " &lt;b&gt;</td>" in text  # names are text, not markup
+    assert "Synthetic" not in text
+
+
+def test_identifiers_that_figures_refer_to_are_their_own(report):
+    text = (report[1] / "report.html").read_text()
+    used = set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'xlink:href="#([^"]+)"', text))
+    assert used and all(len(re.findall(f'id="{name}"', text)) == 1 for name in used)
+
+
+def test_the_numbers_are_those_of_the_evaluation(report, evaluation, detector):
+    numbers, out = report
+    assert json.loads((out / "metrics.json").read_text()) == numbers
+    labels, scores = evaluation.labels, evaluation.results["score"]
+    assert numbers["image"]["auroc"]["value"] == pytest.approx(metrics.auroc(labels, scores), abs=1e-4)
+    assert numbers["confusion"] == metrics.confusion(labels, scores > detector.threshold)
+    assert sum(kind["images"] for kind in numbers["kinds"]) == 40
+    assert numbers["comparisons"]["A"]["auroc"] == numbers["image"]["auroc"]["value"]
+    assert numbers["pixel"] is None and numbers["settings"]["search"]["steps"] == 3
+
+
+def test_a_report_on_drawn_defects_says_so(detector, boots, tmp_path):
+    normals = ArraySource(boots.train[1900:1924], [0] * 24)
+    numbers, evaluation = write_report(detector, SyntheticSource(normals, range(24)), tmp_path, title="Drawn", probed=normals)
+    text = (tmp_path / "report.html").read_text()
+    assert numbers["synthetic"] and "Synthetic defects." in text
+    assert numbers["images"] == {"normal": 24, "anomalous": 24, "skipped": {}}
+    assert {kind["kind"] for kind in numbers["kinds"]} == {"scratch", "blot", "missing piece", "texture swap"}
+    assert 0.5 < numbers["pixel"]["auroc"] <= 1.0 and "mask" in text
+    assert numbers["image"]["auroc"]["value"] > 0.5
+
+
+def test_defects_are_drawn_on_what_was_held_out(tmp_path, boots):
+    for number in range(4):
+        Image.fromarray(boots.train[number]).save(tmp_path / f"{number}.png")
+    source, model = FileSource.of(tmp_path), tmp_path / "model.keras"
+    assert synthetic_rows(source, model) == [0, 1, 2, 3]  # a folder that the model doesn't know
+    model.with_suffix(".train").mkdir()
+    (model.with_suffix(".train") / "held_out.txt").write_text(f"{tmp_path / '1.png'}\n{tmp_path / '3.png'}\n")
+    assert synthetic_rows(source, model) == [1, 3]
+    split = ArraySource(boots.train[:4], [0, 0, 0, 1], splits=["train", "test", "test", "test"])
+    assert synthetic_rows(split, model) == [1, 2]
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_browser_shows_the_report(report, width, tmp_path):
+    """Every image loads, nothing is wider than the screen, and the console stays empty."""
+    probe = """<script>addEventListener("load", () => { document.title = [...document.images].filter(one => one.complete &&
+      one.naturalWidth > 0).length + " of " + document.images.length + ", " + (document.documentElement.scrollWidth <=
+      innerWidth) })</script></body>"""
+    page = tmp_path / "report.html"
+    page.write_text((report[1] / "report.html").read_text().replace("</body>", probe))
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--window-size={width},900"]
+    ran = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    loaded, whole, fits = re.search(r"<title>(\d+) of (\d+), (\w+)</title>", ran.stdout).groups()
+    assert loaded == whole != "0" and fits == "true"
+    assert "CONSOLE" not in ran.stderr
