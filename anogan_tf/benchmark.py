@@ -5,8 +5,10 @@ One row of JSON for each run, appended as it ends; what has its row already isn'
 
 import datetime
 import json
+import math
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +20,8 @@ from anogan_tf.objectives import OBJECTIVES
 from anogan_tf.preparation import Preparation
 from anogan_tf.records import markdown_table, versions
 from anogan_tf.saving import replacing
-from anogan_tf.settings import PAPER
-from anogan_tf.workflows import silent, train_networks
+from anogan_tf.settings import PAPER, SearchSettings
+from anogan_tf.workflows import ENCODER_SHARE, silent, train_networks
 
 SAMPLE = 1000  # test images that a search of 500 steps scores, drawn from each class in proportion
 EPOCHS, LATENT_DIM = 10, 16
@@ -108,24 +110,26 @@ class Run:
     Attributes:
         task: `Task`.
         preparation: `Preparation` of the networks and of the probes.
-        training_seconds: what training the networks took that were asked for.
+        training_seconds: what training the networks took that were asked for, now or when they were kept.
+        waited: seconds of it that were spent now.
     """
 
     def __init__(self, task, models, *, seed, epochs, normalise):
         self.task, self._models, self._epochs = task, models, epochs
         self.preparation = Preparation(task.train.shape[1:], normalise=normalise)
         self._options = {"latent_dim": LATENT_DIM, "seed": seed, "preparation": self.preparation}
-        self.training_seconds = None
+        self.training_seconds, self.waited = None, 0.0
 
     def detector(self, objective="dcgan"):
         """An `AnoGAN` with an encoder, its GAN trained with that objective."""
 
         def train(pixels, shape):
-            # The same number of steps of the generator for all.
+            # As many steps of the generator, and of the encoder, for all.
             epochs = self._epochs * OBJECTIVES[objective].discriminator_steps
+            options = {"epochs": epochs, "encoder_epochs": math.ceil(ENCODER_SHARE * self._epochs), "objective": objective}
             with tempfile.TemporaryDirectory() as state:
-                networks = train_networks(pixels, state, shape, epochs=epochs, objective=objective, **self._options)
-            return AnoGAN.from_gan(*networks)
+                networks = train_networks(pixels, state, shape, **options, **self._options)
+            return AnoGAN.from_gan(*networks, seed=self._options["seed"])
 
         return self._kept(objective, train)
 
@@ -150,11 +154,8 @@ class Run:
         detector.save(path)
         with replacing(note) as temporary:
             temporary.write_text(json.dumps({"training_seconds": self.training_seconds}))
+        self.waited += time.perf_counter() - started
         return detector
-
-
-def _everything(run):
-    return np.arange(len(run.task.test))
 
 
 def sample_rows(kinds, count, seed=0):
@@ -168,54 +169,72 @@ def sample_rows(kinds, count, seed=0):
     return np.sort(np.concatenate(rows))
 
 
+class Method(NamedTuple):
+    """How a row comes about.
+
+    Attributes:
+        config: what is written down of it, and makes it another run where it changes.
+        score: from a `Run` and rows of the test images to their scores.
+        sampled: whether it scores only the sample.
+        seeded: whether another seed makes another run.
+    """
+
+    config: dict
+    score: Callable
+    sampled: bool = False
+    seeded: bool = True
+
+
 def _probe(function):
     """A method that fits a probe to the training images."""
 
-    def method(run):
-        task = run.task
-        return _everything(run), function(task.train, task.test, run.preparation), {"components": comparisons.COMPONENTS}
+    def score(run, rows):
+        return function(run.task.train, run.task.test[rows], run.preparation)
 
-    return method
+    return Method({"components": comparisons.COMPONENTS}, score, seeded=False)
 
 
-def _search(whole=False, objective="dcgan", **settings):
-    """A method that searches with the GAN of an objective, for all test images or for the sample."""
+def _search(*, sampled=False, objective="dcgan", **settings):
+    """A method that searches with the GAN of an objective."""
 
-    def method(run):
-        rows = _everything(run) if whole else sample_rows(run.task.kinds, SAMPLE)
+    def score(run, rows):
         detector = run.detector(objective).with_settings(**settings)
-        chosen = detector.settings
-        names = ("mode", "loss", "weight", "steps", "optimizer", "learning_rate", "candidates", "keep", "whiten")
-        config = {name: getattr(chosen, name) for name in names}
-        return rows, detector.predict(run.task.test[rows], verbose=0)["score"], config
+        return detector.predict(run.task.test[rows], verbose=0)["score"]
 
-    return method
-
-
-def _discriminator(run):
-    return _everything(run), comparisons.discriminator_score(run.detector("dcgan"), run.task.test), {}
+    chosen = SearchSettings(**settings)
+    names = ("mode", "loss", "weight", "steps", "optimizer", "learning_rate", "candidates", "keep", "whiten")
+    config = {name: getattr(chosen, name) for name in names}
+    config |= {"sample": SAMPLE} if sampled else {}
+    config |= {"objective": objective} if objective != "dcgan" else {}
+    return Method(config, score, sampled)
 
 
-def _autoencoder(run):
-    return _everything(run), run.autoencoder().predict(run.task.test, verbose=0)["score"], {"weight": PAPER["weight"]}
+def _judge(run, rows):
+    return comparisons.discriminator_score(run.detector(), run.task.test[rows])
+
+
+def _copy(run, rows):
+    return run.autoencoder().predict(run.task.test[rows], verbose=0)["score"]
 
 
 SWEEPS = {
-    "lambda": {f"lambda={weight:g}": _search(**{**PAPER, "weight": weight}) for weight in (0.0, 0.05, 0.2, 0.5, 1.0)},
-    "gamma": {f"gamma={steps}": _search(**{**PAPER, "steps": steps}) for steps in (10, 50, 100, 200, 1000)},
+    "lambda": {
+        f"lambda={weight:g}": _search(sampled=True, **{**PAPER, "weight": weight}) for weight in (0.0, 0.05, 0.2, 0.5, 1.0)
+    },
+    "gamma": {f"gamma={steps}": _search(sampled=True, **{**PAPER, "steps": steps}) for steps in (10, 50, 100, 200)},
 }
 PROBES = {name: _probe(probe) for name, probe in zip(("pca", "knn", "svm"), comparisons.PROBES.values())}
-# In the order of the tables. `seeds` matter to all but the probes.
+# In the order of the tables.
 METHODS = {
     **PROBES,
-    "p_d": _discriminator,
-    "encoder": _search(True, mode="encoder"),
-    "refine": _search(True, mode="refine"),
-    "paper": _search(**PAPER),
-    "gan_r": _search(**comparisons.GAN_R),
-    "acae": _autoencoder,
-    "wgan-gp": _search(True, "wgan-gp", mode="refine"),
-    "hinge": _search(True, "hinge", mode="refine"),
+    "p_d": Method({}, _judge),
+    "encoder": _search(mode="encoder"),
+    "refine": _search(mode="refine"),
+    "paper": _search(sampled=True, **PAPER),
+    "gan_r": _search(sampled=True, **comparisons.GAN_R),
+    "acae": Method({"weight": PAPER["weight"]}, _copy),
+    "wgan-gp": _search(objective="wgan-gp", mode="refine"),
+    "hinge": _search(objective="hinge", mode="refine"),
     **SWEEPS["lambda"],
     **SWEEPS["gamma"],
 }
@@ -264,65 +283,74 @@ def run_benchmark(name, path, out, *, seeds=1, classes=None, methods=DEFAULT_MET
     if unknown := sorted(set(classes) - set(benchmark.classes)):
         raise ValueError(f"{', '.join(unknown)}: {name} has no such class; there are {', '.join(benchmark.classes)}.")
     epochs = epochs or benchmark.epochs
+    table = out / f"{name}.jsonl"
+    done = [_key(row) for row in read_rows(table)]
     plan = [
         (normal_class, seed, method)
         for normal_class in classes
         for seed in range(seeds)
         for method in methods
-        if seed == 0 or method not in PROBES
+        if seed == 0 or METHODS[method].seeded
     ]
-    table = out / f"{name}.jsonl"
-    done = {_key(row) for row in read_rows(table)}
-    plan = [step for step in plan if (*step, epochs if step[-1] not in PROBES else None) not in done]
+    plan = [step for step in plan if (*step, _config(benchmark, step[-1], epochs)) not in done]
     task_of = read_set(path) if plan else None
     with progress(name, len(plan)) as advance:
         for normal_class, seed, method in plan:
             models = out / "models" / f"{name}-{normal_class}-seed{seed}-latent{LATENT_DIM}-epochs{epochs}"
             run = Run(task_of(normal_class), models, seed=seed, epochs=epochs, normalise=benchmark.normalise)
-            row = _measure(name, run, normal_class, seed, method)
-            if method not in PROBES:
-                row["config"] |= {"epochs": epochs, "latent_dim": LATENT_DIM}
-            append_row(table, row)
+            head = {"dataset": name, "normal_class": normal_class, "seed": seed, "method": method}
+            config = {"config": _config(benchmark, method, epochs)}
+            append_row(table, {**head, **_measure(run, METHODS[method]), **config, **dated()})
             write_table(name, out)
             advance()
     return read_rows(table)
 
 
+def _config(benchmark, method, epochs):
+    """What is written down of a run; with another it counts as not done."""
+    training = {"epochs": epochs, "latent_dim": LATENT_DIM} if METHODS[method].seeded else {}
+    return {**METHODS[method].config, **training, "normalise": benchmark.normalise}
+
+
 def _key(row):
-    return row["normal_class"], row["seed"], row["method"], row["config"].get("epochs")
+    return row["normal_class"], row["seed"], row["method"], row["config"]
 
 
-def _measure(name, run, normal_class, seed, method):
-    """A row: one method on one class with one seed."""
-    started = time.perf_counter()
-    rows, scores, config = METHODS[method](run)
-    seconds, labels = time.perf_counter() - started, run.task.labels[rows]
+def _measure(run, method):
+    """What a method makes of one class with one seed."""
+    rows = sample_rows(run.task.kinds, SAMPLE) if method.sampled else np.arange(len(run.task.test))
+    started, labels = time.perf_counter(), run.task.labels[rows]
+    scores = method.score(run, rows)
     return {
-        "dataset": name,
-        "normal_class": normal_class,
-        "seed": seed,
-        "method": method,
         "auroc": round(metrics.auroc(labels, scores), 4),
         "n_normal": int((labels == 0).sum()),
         "n_anomalous": int((labels == 1).sum()),
-        "seconds": round(seconds, 1),
+        "seconds": round(time.perf_counter() - started - run.waited, 1),
         "training_seconds": run.training_seconds,
-        "config": {**config, "normalise": run.preparation.normalise},
-        "versions": versions(),
-        "date": datetime.date.today().isoformat(),
     }
+
+
+def dated():
+    """What every row ends with."""
+    return {"versions": versions(), "date": datetime.date.today().isoformat()}
 
 
 def read_rows(table):
     """The rows of a `.jsonl` file; none where there is no file."""
-    return [json.loads(line) for line in table.read_text().splitlines()] if table.exists() else []
+    rows = []
+    for number, line in enumerate(table.read_text(encoding="utf-8").splitlines() if table.exists() else (), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{table}, line {number} is no row of JSON ({error}); remove the line.") from None
+    return rows
 
 
 def append_row(table, row):
-    """Add a row to a `.jsonl` file."""
-    table.parent.mkdir(parents=True, exist_ok=True)
-    with open(table, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    """Add a row to a `.jsonl` file, which an interrupt leaves whole."""
+    rows = table.read_text(encoding="utf-8") if table.exists() else ""
+    with replacing(table) as path:
+        path.write_text(f"{rows}{json.dumps(row)}\n", encoding="utf-8")
 
 
 def write_table(name, out):
@@ -333,6 +361,7 @@ def write_table(name, out):
         lines.append(_line(benchmark, title, None, dict(zip((*benchmark.classes, "mean"), values))))
     for method in METHODS:
         found = [row for row in rows if row["method"] == method]
+        found = [row for row in found if row["config"] == found[-1]["config"]]
         if found:
             lines.append(_line(benchmark, TITLES.get(method, method), *_averaged(found, benchmark.classes)))
     text = [f"# {benchmark.title}", _EXPLANATION.format(name=name, sample=SAMPLE), markdown_table(lines)]
@@ -346,16 +375,17 @@ in proportion; the others score all. The mean is given once every class has been
 
 
 def _averaged(rows, classes):
-    """`(number of seeds, {class: mean AUROC x 100 over seeds})`, of the last run for each class and seed."""
+    """`(number of seeds that every class has, {class: mean AUROC x 100 over seeds})`."""
     last = {(row["normal_class"], row["seed"]): row["auroc"] for row in rows}
-    values = {}
+    values, seeds = {}, []
     for normal_class in classes:
         found = [auroc for (kind, _), auroc in last.items() if kind == normal_class]
         if found:
             values[normal_class] = 100.0 * float(np.mean(found))
+            seeds.append(len(found))
     if len(values) == len(classes):
         values["mean"] = float(np.mean(list(values.values())))
-    return len({seed for _, seed in last}), values
+    return min(seeds), values
 
 
 def _line(benchmark, title, seeds, values):

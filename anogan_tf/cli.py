@@ -33,6 +33,12 @@ class Prior(str, enum.Enum):
     uniform = "uniform"
 
 
+class Objective(str, enum.Enum):
+    dcgan = "dcgan"
+    wgan_gp = "wgan-gp"
+    hinge = "hinge"
+
+
 class Mode(str, enum.Enum):
     refine = "refine"
     encoder = "encoder"
@@ -202,6 +208,7 @@ def train(
     preset: Annotated[Preset, typer.Option(help="Networks: light, or those of the paper.")] = Preset.light,
     width: Annotated[Optional[int], typer.Option(show_default="the preset's", min=1, help="Filters of the finest stage.")] = None,
     prior: Annotated[Prior, typer.Option(help="What z is drawn from.")] = Prior.normal,
+    objective: Annotated[Objective, typer.Option(help="What generator and discriminator are trained by.")] = Objective.dcgan,
     epochs: Annotated[
         Optional[int],
         typer.Option(show_default="50, or 20 for patches", min=1, help="Passes over the training images or patches."),
@@ -234,7 +241,8 @@ def train(
         own_size = (None, None) if patch else (64, 64)
         settings = {"fit": fit.value, "scale": scale, "normalise": normalise, "augment": augment}
         preparation = settle_preparation(source, size or own_size, channels=channels, value_range=value_range, **settings)
-        networks = {"preset": preset.value, "prior": prior.value, **_given(latent_dim=latent_dim, width=width)}
+        networks = {"preset": preset.value, "prior": prior.value, "objective": objective.value}
+        networks |= _given(latent_dim=latent_dim, width=width)
         training = {"encoder": encoder, "label_smoothing": label_smoothing, **_given(epochs=epochs, batch_size=batch_size)}
         detector, skipped = train_files(
             source,
@@ -370,13 +378,17 @@ def evaluate(
             from anogan_tf.evaluation import synthetic_rows
             from anogan_tf.report import write_report
             from anogan_tf.synthetic import SyntheticSource
-            from anogan_tf.workflows import rows_to_score
+            from anogan_tf.workflows import names_used, rows_to_score
         detector = _load_calibrated(model)
-        source = probed = _source(images, tfds, data_dir, normal_class, root)
+        source, options = _source(images, tfds, data_dir, normal_class, root), {}
         if synthetic:
-            source = SyntheticSource(source, synthetic_rows(source, model), seed)
-        options = {"probed": probed, "seed": seed, "strict": strict, "progress": _progress}
-        rows = None if synthetic else rows_to_score(source, split.value)
+            options["probed"] = source
+            source = SyntheticSource(source, synthetic_rows(source, model, split.value), seed)
+        rows = range(len(source.entries)) if synthetic else rows_to_score(source, split.value)
+        used = names_used(model)
+        if used is None:
+            console.print(f"It isn't known what {model} was trained on; make sure that it was none of these images.")
+        options |= {"used": used, "seed": seed, "strict": strict, "progress": _progress}
         numbers, evaluation = write_report(detector, source, out, title=title or model.stem, rows=rows, **options)
         shown = {name: f"{value['value']} ({value['low']} to {value['high']})" for name, value in numbers["image"].items()}
         shown |= {f"pixel_{name}": value for name, value in (numbers["pixel"] or {}).items()}

@@ -66,7 +66,7 @@ def one_class_svm(train, queries, preparation, components=COMPONENTS, nu=0.1):
         `[N]`.
     """
     train, queries = _pca_scores(train, queries, preparation, components)
-    scale = train.std(axis=0) + 1e-8
+    scale = np.maximum(train.std(axis=0), 1e-6 * train.std(axis=0).max() + 1e-12)
     return -OneClassSVM(nu=nu, gamma="scale").fit(train / scale).score_samples(queries / scale)
 
 
@@ -85,7 +85,8 @@ def _pca_scores(train, queries, preparation, components):
 
 
 def _fit_pca(vectors, components):
-    return PCA(min(components, *vectors.shape), svd_solver="full").fit(vectors)
+    # Centred, n images span n - 1 dimensions.
+    return PCA(min(components, len(vectors) - 1, vectors.shape[1]), svd_solver="full").fit(vectors)
 
 
 def _vectors(preparation, pixels):
@@ -135,7 +136,7 @@ def embed_features(features, perplexity=30.0, seed=0):
     """
     features = PCA(min(50, *features.shape), random_state=seed).fit_transform(features)
     perplexity = min(perplexity, (len(features) - 1) / 3.0)
-    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+    return TSNE(perplexity=perplexity, init="random", random_state=seed).fit_transform(features)
 
 
 def train_autoencoder(pixels, image_shape, *, epochs, batch_size=BATCH_SIZE, callbacks=(), **options):

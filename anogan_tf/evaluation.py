@@ -7,13 +7,14 @@ import tensorflow as tf
 
 from anogan_tf import comparisons
 from anogan_tf.data import sources
+from anogan_tf.data.entries import Picture
 from anogan_tf.data.sources import for_display
 from anogan_tf.maps import overlay, smooth
 from anogan_tf.metrics import PixelMetrics
 from anogan_tf.preparation import Preparation, to_pixels
 from anogan_tf.synthetic import SyntheticSource
 from anogan_tf.tiling import fill_up, grouped
-from anogan_tf.workflows import HELD_OUT, SCORE_COLUMNS, normal_rows, rows_to_score, score_batches, silent, training_state
+from anogan_tf.workflows import SCORE_COLUMNS, names_used, normal_rows, rows_to_score, score_batches, silent, whole_name
 
 PROBE_SIDE = 32  # pixels: the cheap probes see images no larger
 PROBE_TRAINED = 5000  # training images that the probes are fitted to, at most
@@ -64,21 +65,30 @@ class Evaluation(NamedTuple):
         return total if total.complete else None
 
 
-def synthetic_rows(source, model):
-    """Rows of normal images to draw defects on: those held out when the model was trained, or of the source's test side.
+def synthetic_rows(source, model, split="test"):
+    """Rows of normal images to draw defects on: of one side of the source's splits, without those that the model was trained on.
 
     Args:
         source: a `FileSource` or `TfdsSource`.
-        model: the model's file; `anogan train` writes the names of what it held out beside it.
+        model: the model's file; `anogan train` writes the names of what it used beside it.
+        split: the side; where it has no normal images, all sides.
 
     Returns:
         Rows, ascending.
+
+    Raises:
+        ValueError: if there are none that weren't trained on.
     """
-    if any(entry.split for entry in source.entries):
-        return [row for row in rows_to_score(source) if source.entries[row].normal is not False]
-    normals, note = normal_rows(source), training_state(model) / HELD_OUT
-    held_out = set(note.read_text(encoding="utf-8").splitlines()) if note.exists() else set()
-    return [row for row in normals if source.entries[row].name in held_out] or normals
+    trained, _ = names_used(model) or ((), ())
+    normals = [row for row, entry in enumerate(source.entries) if entry.normal is not False]
+    fresh = [row for row in normals if whole_name(source.entries[row]) not in trained]
+    rows = [row for row in fresh if split == "all" or source.entries[row].split in ("", split)] or (fresh if trained else [])
+    if not rows:
+        raise ValueError(
+            f"None of {len(normals)} normal images can have a defect drawn on it: they were trained on, or lie on another side "
+            f"of the split than {split!r} (--split). Pass normal images that the model hasn't seen."
+        )
+    return rows
 
 
 def evaluate(detector, source, rows=None, *, probed=None, seed=0, strict=False, progress=silent):
@@ -86,37 +96,48 @@ def evaluate(detector, source, rows=None, *, probed=None, seed=0, strict=False, 
 
     Args:
         detector: a calibrated `AnoGAN`.
-        source: a `FileSource`, `TfdsSource` or `SyntheticSource` with labels.
+        source: a `FileSource`, `TfdsSource`, `ArraySource` or `SyntheticSource` with labels.
         rows: of the source, ascending; by default its test side.
-        probed: a source whose images of the side "train" the cheap probes are fitted to; by default the same.
+        probed: a source whose images of the side "train" the cheap probes are fitted to; by default the same, without `rows`.
         seed: of samples.
-        strict: whether an image that can't be read is an error.
+        strict: whether an image or a mask that can't be read is an error; else it is skipped and listed, an image whose mask
+            can't be used still counts as an image.
         progress: see `workflows.silent`.
 
     Returns:
         `Evaluation`.
 
     Raises:
-        ValueError: if there are not both normal images and anomalies, or a mask has another size than its image.
+        ValueError: if the detector has no threshold, or there are not both normal images and anomalies.
     """
+    if detector.calibration is None:
+        raise ValueError("The detector has no threshold: call calibrate() before it is evaluated.")
     rows = rows_to_score(source) if rows is None else rows
     rows = [row for row in rows if source.entries[row].normal is not None]
     check_both_kinds([source.entries[row].normal for row in rows])
-    seen = _Seen(detector)
+    trained = [] if detector.tiling else _rows_for_probes(probed or source, rows if probed is None else (), seed)
+    seen = _Seen(detector, _sample(source, rows, seed), bool(trained), strict)
     with progress("Scoring", len(rows)) as advance:
         masks = zip(rows, source.masks(rows))
         for batch, results, residuals in score_batches(detector, source, rows, seen.skipped, 0, strict, advance):
             seen.add(batch, results, residuals, masks_of(batch, masks))
             advance(len(batch))
+    if not seen.rows:
+        raise ValueError(sources.none_readable(seen.skipped))
     labels = np.array([int(not entry.normal) for entry in seen.entries])
-    check_both_kinds(labels == 0)
+    check_both_kinds(labels == 0, seen.skipped)
     results = {name: np.concatenate(parts) for name, parts in seen.results.items()}
+    others = {"R": results["residual_score"], "D": results["discrimination_score"]}
+    if not detector.tiling:
+        others["P_D"] = np.concatenate(seen.discriminator)
+    if trained:
+        others |= _probe(detector, probed or source, trained, np.concatenate(seen.small))
     return Evaluation(
         seen.rows,
         seen.entries,
         labels,
         results,
-        _compare(detector, probed or source, seen, results, seed),
+        others,
         seen.pixels,
         _embed(seen.features, seed),
         _follow_loss(detector, seen.traced, progress),
@@ -125,29 +146,40 @@ def evaluate(detector, source, rows=None, *, probed=None, seed=0, strict=False, 
     )
 
 
+def _sample(source, rows, seed):
+    """Rows in a random order, `{whether normal: rows}`: what is looked at more closely are not the first by name."""
+    order = np.random.default_rng(seed).permutation(rows)
+    return {normal: [row for row in order if bool(source.entries[row].normal) is normal] for normal in (True, False)}
+
+
 def masks_of(batch, masks):
     """The masks of a batch of samples, from an iterator of `(row, mask)` in the same order; images may be missing."""
     return [next(mask for row, mask in masks if row == sample.row) for sample in batch]
 
 
-def check_both_kinds(normal):
-    """Raise a ValueError unless there are both normal images and anomalies."""
+def check_both_kinds(normal, skipped=()):
+    """Raise a ValueError unless there are both normal images and anomalies among those that weren't skipped."""
     normal = np.asarray(normal, bool)
     if normal.all() or not normal.any():
+        counts = f"There are {int(normal.sum())} normal images and {int((~normal).sum())} anomalies to evaluate; both are needed."
+        reason = f" {len(skipped)} were skipped, the first, {skipped[0].name}: {skipped[0].reason}." if skipped else ""
         raise ValueError(
-            f"There are {int(normal.sum())} normal images and {int((~normal).sum())} anomalies to evaluate; both are needed. "
-            "Name data with labels (folders `good` and others, or a table), or draw defects on normal images with --synthetic."
+            f"{counts}{reason} Name data with labels (folders `good` and others, or a table), or draw defects on normal images "
+            "with --synthetic."
         )
 
 
 class _Seen:
     """What is kept of each image while they pass by, in bounded memory but for a few numbers and small pictures."""
 
-    def __init__(self, detector):
-        self._detector = detector
+    def __init__(self, detector, sample, probed, strict):
+        self._detector, self._probed, self._strict = detector, probed, strict
         self._judge = None if detector.tiling else comparisons.judge(detector)
         self.rows, self.entries, self.skipped, self.pixels, self.results = [], [], [], {}, {}
         self.small, self.discriminator = [], []  # for the probes; P_D
+        self._embedded, self._followed = (
+            {row for rows in sample.values() for row in rows[:count]} for count in (EMBEDDED, TRACED)
+        )
         self.features = {True: [], False: []}  # by whether they are normal
         self.traced = {True: [], False: []}
 
@@ -157,22 +189,32 @@ class _Seen:
         for name in (*SCORE_COLUMNS[:-1], "is_anomaly", "steps", "converged"):
             self.results.setdefault(name, []).append(results[name])
         for sample, residual, mask in zip(batch, residuals, masks):
-            count_pixels(self.pixels, self._detector.preparation, sample, residual, mask)
-            traced = self.traced[sample.entry.normal]
-            if len(traced) < min(TRACED, max(2, TRACED_PIXELS // sample.image[..., 0].size)):
+            self._count(sample, residual, mask)
+            traced, size = self.traced[sample.entry.normal], sample.image[..., 0].size
+            if sample.row in self._followed and len(traced) < max(2, TRACED_PIXELS // size):
                 traced.append(sample.image)
         if self._judge is not None:
             self._look(batch)
+
+    def _count(self, sample, residual, mask):
+        try:
+            if isinstance(mask, ValueError):
+                raise mask
+            count_pixels(self.pixels, self._detector.preparation, sample, residual, mask)
+        except ValueError as error:
+            if self._strict:
+                raise
+            self.skipped.append(Picture(sample.entry.mask or sample.entry.name, None, str(error)))
 
     def _look(self, batch):
         images = np.stack([sample.image for sample in batch])
         scores, features = self._judge(images)
         self.discriminator.append(scores)
-        self.small.append(_small(to_pixels(images)))
+        if self._probed:
+            self.small.append(_small(to_pixels(images)))
         for sample, feature in zip(batch, features):
-            kept = self.features[sample.entry.normal]
-            if len(kept) < EMBEDDED:
-                kept.append(feature)
+            if sample.row in self._embedded:
+                self.features[sample.entry.normal].append(feature)
 
 
 def count_pixels(pixels, preparation, sample, residual, mask):
@@ -186,7 +228,7 @@ def count_pixels(pixels, preparation, sample, residual, mask):
         mask: `[h, w]` bool, or None: then all of a normal image's pixels are normal, and those of an anomaly aren't counted.
 
     Raises:
-        ValueError: if the mask has another size than the image, naming both.
+        ValueError: if the mask has another size than the image, or shows nothing of an anomaly, naming both.
     """
     entry = sample.entry
     if mask is None and not entry.normal:
@@ -194,13 +236,15 @@ def count_pixels(pixels, preparation, sample, residual, mask):
     if mask is not None and mask.shape != sample.size:
         theirs, ours = (f"{height}x{width}" for height, width in (mask.shape, sample.size))
         raise ValueError(f"{entry.mask or 'The mask'} has {theirs} pixels, its image {entry.name} {ours}; they must agree.")
+    if mask is not None and not mask.any() and not entry.normal:
+        raise ValueError(f"{entry.mask or 'The mask'} is empty, and {entry.name} shows an anomaly; white is where it is.")
     restored = preparation.restore(smooth(residual[np.newaxis]), sample.size)
     pixels.setdefault(kind_of(entry), PixelMetrics()).add(np.asarray(restored)[0], mask)
 
 
 def kind_of(entry):
     """What an evaluated image is called: by its label."""
-    return entry.label or ("normal" if entry.normal else "anomaly")
+    return entry.label.encode("utf-8", "backslashreplace").decode() or ("normal" if entry.normal else "anomaly")
 
 
 def _small(pixels):
@@ -210,29 +254,30 @@ def _small(pixels):
     return np.clip(tf.image.resize(pixels, (PROBE_SIDE, PROBE_SIDE), antialias=True), 0.0, 1.0)
 
 
-def _compare(detector, source, seen, results, seed):
-    """Other scores of the same images: A's two terms, P_D and, where the set has images to train on, the probes."""
-    scores = {"R": results["residual_score"], "D": results["discrimination_score"]}
-    if detector.tiling:
-        return scores
-    scores["P_D"] = np.concatenate(seen.discriminator)
-    rows = [row for row in normal_rows(source) if source.entries[row].split == "train"]
-    if not rows:
-        return scores
-    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:PROBE_TRAINED])
+def _rows_for_probes(source, left_out, seed):
+    """Rows of normal images of the side "train" to fit the probes to."""
+    left_out = set(left_out)
+    rows = [row for row in normal_rows(source) if source.entries[row].split == "train" and row not in left_out]
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:PROBE_TRAINED]).astype(int).tolist()
+
+
+def _probe(detector, source, rows, queries):
+    """Scores of the cheap probes, fitted to some rows of a source."""
     samples = sources.readable(sources.read_samples(source, detector.preparation, rows), [], lambda: None)
-    trained = np.concatenate([_small(to_pixels(sample.image[np.newaxis])) for sample in samples])
-    queries = np.concatenate(seen.small)
+    trained = [_small(to_pixels(sample.image[np.newaxis])) for sample in samples]
+    if len(trained) < 2:
+        return {}
     as_they_are = Preparation(queries.shape[1:])
-    return scores | {name: probe(trained, queries, as_they_are) for name, probe in comparisons.PROBES.items()}
+    return {name: probe(np.concatenate(trained), queries, as_they_are) for name, probe in comparisons.PROBES.items()}
 
 
 def _embed(features, seed):
-    """`(points [M, 2], labels [M])`, or None where there are too few."""
-    if min(map(len, features.values())) < 2:
-        return None
+    """`(points [M, 2], labels [M])`, or None where there is nothing to lay out in a plane."""
     labels = np.repeat([0, 1], [len(features[True]), len(features[False])])
-    return comparisons.embed_features(np.stack(features[True] + features[False]), seed=seed), labels
+    features = np.array(features[True] + features[False])
+    if len(features) < 4 or (np.ptp(features, axis=0) > 0.0).sum() < 2:
+        return None
+    return comparisons.embed_features(features, seed=seed), labels
 
 
 def _follow_loss(detector, images, progress):
@@ -315,7 +360,11 @@ def _draw(detector, sample, reconstruction, residual, mask, row):
 
     heat = np.asarray(detector.preparation.restore(np.asarray(detector.heatmap([residual])), shape))[0]
     scaled = np.clip(residual / max(detector.calibration.heat_high, 1e-6), 0.0, 1.0).mean(axis=-1, keepdims=True)
-    drawn = None if mask is None else _as_rgb(for_display(mask[..., np.newaxis].astype(np.float32), SHOWN_SIDE) / 255.0)
+    drawn = (
+        None
+        if mask is None or isinstance(mask, ValueError)
+        else _as_rgb(for_display(mask[..., np.newaxis].astype(np.float32), SHOWN_SIDE) / 255.0)
+    )
     query = _as_rgb(sample.display / 255.0)
     return Shown(row, query, restored(reconstruction), restored(scaled), overlay(sample.display, heat), drawn)
 

@@ -225,8 +225,13 @@ def _convolutions(image_shape, plan, initial, normalisation="batch"):
 
 
 def _normalised(layer, normalisation):
-    """A layer with its weights' spectral norm held at 1 where that is the normalisation, under the layer's name."""
-    return layers.SpectralNormalization(layer, name=layer.name) if normalisation == "spectral" else layer
+    """A layer with its weights' spectral norm held at 1 where that is the normalisation, under the layer's name.
+
+    Keras overwrites the weights with the normalised ones; Miyato et al. keep both, and their gradient passes the norm.
+    """
+    if normalisation != "spectral":
+        return layer
+    return layers.SpectralNormalization(layer, name=layer.name, dtype=layer.dtype_policy)
 
 
 def _upsample(x, size, filters, kernel_size, initial, name, use_bias):

@@ -1,6 +1,8 @@
 """Figures: contact sheet, curves, histogram, embedding. matplotlib is imported when the first is drawn."""
 
+import html
 import io
+import re
 
 import numpy as np
 
@@ -29,7 +31,8 @@ def as_svg(figure, name):
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(file, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
     svg = file.getvalue()[file.getvalue().index("<svg") :].replace("#000000", "currentColor")
-    title = " and ".join(axes.get_title() for axes in figure.axes if axes.get_title())
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    title = html.escape(" and ".join(axes.get_title() for axes in figure.axes if axes.get_title()))
     return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
 
@@ -113,7 +116,7 @@ def score_histogram(labels, scores, threshold):
     bins = np.linspace(np.min(scores), np.max(scores), 50)
     for label, name, colour in KINDS:
         axes.hist(np.asarray(scores)[np.asarray(labels) == label], bins, alpha=0.6, label=name, color=colour)
-    axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.1f}")
+    axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.4g}")
     axes.set(xlabel="anomaly score", ylabel="images", title="Scores of the test images")
     axes.legend(fontsize=8, frameon=False)
     return figure

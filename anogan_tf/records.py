@@ -3,6 +3,7 @@
 import datetime
 import os
 import platform
+from importlib import metadata
 from pathlib import Path
 
 import tensorflow as tf
@@ -12,8 +13,9 @@ from anogan_tf.backend import keras
 
 
 def versions():
-    """Of this package, TensorFlow and Keras."""
-    return {"anogan_tf": __version__, "tensorflow": tf.__version__, "keras": keras.__version__}
+    """Of this package and of those that numbers depend on."""
+    others = {name: metadata.version(name) for name in ("numpy", "scikit-learn", "scipy")}
+    return {"anogan_tf": __version__, "tensorflow": tf.__version__, "keras": keras.__version__, **others}
 
 
 def machine():

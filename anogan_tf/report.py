@@ -10,13 +10,15 @@ from pathlib import Path
 import jinja2
 import numpy as np
 from PIL import Image
+from scipy import stats
 
 from anogan_tf import metrics, plots
+from anogan_tf.calibration import largest_rank
 from anogan_tf.evaluation import choose_shown, evaluate, show
 from anogan_tf.maps import colours
 from anogan_tf.records import machine
 from anogan_tf.saving import replacing
-from anogan_tf.workflows import silent
+from anogan_tf.workflows import silent, whole_name
 
 # What the report calls each number of `metrics.image_metrics`.
 IMAGE_NAMES = {
@@ -35,19 +37,21 @@ SHOWN_TITLES = {
 }
 
 
-def write_report(detector, source, out, *, title, rows=None, probed=None, seed=0, strict=False, progress=silent):
+def write_report(detector, source, out, *, title, rows=None, probed=None, used=None, seed=0, strict=False, progress=silent):
     """Evaluate a detector on labelled images and write `report.html` and `metrics.json` to a folder.
 
     Args:
         detector, source, rows, probed, seed, strict, progress: as for `evaluate`.
         out: the folder.
         title: of the page.
+        used: what the model was trained and calibrated on, see `workflows.names_used`; what of it is evaluated is told.
 
     Returns:
         `(numbers, evaluation)`: the dict that `metrics.json` holds, and the `Evaluation`.
     """
     evaluation = evaluate(detector, source, rows, probed=probed, seed=seed, strict=strict, progress=progress)
-    numbers = {"title": title, **measure(detector, evaluation)}
+    title = title.encode("utf-8", "backslashreplace").decode()
+    numbers = {"title": title, **measure(detector, evaluation), "used": _count_used(evaluation, used), "seed": seed}
     chosen = choose_shown(evaluation)
     shown = show(detector, source, evaluation, [row for rows in chosen.values() for row in rows])
     page = _render(detector, evaluation, numbers, {kind: [shown[row] for row in rows] for kind, rows in chosen.items()})
@@ -55,6 +59,14 @@ def write_report(detector, source, out, *, title, rows=None, probed=None, seed=0
         with replacing(Path(out) / name) as path:
             path.write_text(text, encoding="utf-8")
     return numbers, evaluation
+
+
+def _count_used(evaluation, used):
+    """How many of the evaluated images the model was trained on, and how many set its threshold; None where it isn't known."""
+    if used is None:
+        return None
+    names = {whole_name(entry) for entry in evaluation.entries}
+    return dict(zip(("trained", "held_out"), (len(names & one) for one in used)))
 
 
 def measure(detector, evaluation):
@@ -71,6 +83,7 @@ def measure(detector, evaluation):
         },
         "threshold": detector.threshold,
         "calibrated_false_positive_rate": detector.calibration.false_positive_rate,
+        "likely_false_positive_rate": _rounded(_most_likely_rate(detector.calibration)),
         "image": {name: dict(zip(("value", "low", "high"), map(_rounded, values))) for name, values in measured.items()},
         "best_f1_threshold": _rounded(metrics.best_f1(labels, scores)[1]),
         "confusion": metrics.confusion(labels, flagged),
@@ -85,6 +98,17 @@ def measure(detector, evaluation):
         "machine": machine(),
         "time": datetime.datetime.now().isoformat(timespec="minutes"),
     }
+
+
+def _most_likely_rate(calibration):
+    """What the false-positive rate of other normal images of the same kind stays below, 39 times in 40.
+
+    The k-th largest of n scores is the threshold; the share of all normal images above it is then distributed as
+    Beta(k, n + 1 - k).
+    """
+    count = len(calibration.scores)
+    rank = largest_rank(count, calibration.false_positive_rate)
+    return stats.beta.ppf(metrics.CONFIDENCE[1], rank, count + 1 - rank)
 
 
 def _measure_pixels(pixels):
@@ -207,7 +231,7 @@ def _flat(settings, prefix=""):
 
 
 def _number(value):
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
+    return f"{value:.3f}" if 0.01 <= abs(value) < 10 or not value else f"{value:.4g}"
 
 
 def _hex(colour):

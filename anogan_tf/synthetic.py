@@ -29,30 +29,37 @@ def draw_defect(kind, pixels, rng):
     """
     if kind not in DEFECTS:
         raise ValueError(f"kind={kind!r} is not one of {list(DEFECTS)}.")
-    values = pixels.astype(np.float64)
-    low, high = float(values.min()), float(values.max())
-    drawn = [_apply(DEFECTS[kind], values, low, high, rng) for _ in range(TRIES)]
-    changed, mask = max(drawn, key=lambda pair: np.abs(pair[0] - values).sum())
+    span = (float(pixels.min()), float(pixels.max()))
+    best = max((_try(DEFECTS[kind], pixels, span, rng) for _ in range(TRIES)), key=lambda one: one[0])
+    _, window, changed, part = best
+    drawn, mask = pixels.copy(), np.zeros(pixels.shape[:2], bool)
+    mask[window] = part
     if pixels.dtype.kind in "ui":
         changed = np.round(changed)
-    return np.where(mask[..., np.newaxis], changed, values).astype(pixels.dtype), mask
+    drawn[window] = np.where(part[..., np.newaxis], changed, drawn[window]).astype(pixels.dtype)
+    return drawn, mask
 
 
-def _apply(defect, values, low, high, rng):
-    """One try: the image with the defect, and where that changed enough to be seen."""
-    region, tone = defect(values, low, high, rng)
+def _try(defect, pixels, span, rng):
+    """`(how much changes, window, pixels and mask of the window)`: one place for a defect, and where it can be seen there."""
+    window, region, tone = defect(pixels, span, rng)
+    values = pixels[window].astype(np.float32)
     changed = np.where(region[..., np.newaxis], tone, values)
-    least = max(LEAST_CHANGE * (high - low), np.finfo(np.float32).tiny)
-    seen = (np.abs(changed - values) >= least).any(axis=-1)
+    least = max(LEAST_CHANGE * (span[1] - span[0]), np.finfo(np.float32).tiny)
+    change = np.abs(changed - values)
+    seen = (change >= least).any(axis=-1)
     # Pixels that happen to be alike within the defect are of it.
-    closed = ndimage.binary_closing(seen, iterations=max(1, round(min(seen.shape) / 64)))
+    closed = ndimage.binary_closing(seen, iterations=max(1, round(min(pixels.shape[:2]) / 64)))
     mask = region & (seen | ndimage.binary_fill_holes(closed))
-    return np.where(mask[..., np.newaxis], changed, values), mask
+    return change[mask].sum(), window, changed, mask
 
 
-def _scratch(values, low, high, rng):
+# Each gives a window of the image, `[p, q]` bool where the defect is in it, and the pixels there, or one tone for all.
+
+
+def _scratch(pixels, span, rng):
     """A line of one or a few pixels' width, slightly bent."""
-    height, width = values.shape[:2]
+    height, width = pixels.shape[:2]
     side = min(height, width)
     length, angle, bend = rng.uniform(0.3, 0.7) * side, rng.uniform(0.0, np.pi), rng.uniform(-0.5, 0.5)
     along = np.linspace(-0.5, 0.5, 4 * int(length) + 2)
@@ -60,52 +67,55 @@ def _scratch(values, low, high, rng):
     centre = rng.uniform(0.25, 0.75, 2) * (height, width)
     rows, columns = centre[0] + length * along * np.sin(turn), centre[1] + length * along * np.cos(turn)
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    line = np.zeros((height, width), bool)
-    line[rows[inside].astype(int), columns[inside].astype(int)] = True
-    thick = max(1, round(side / 64))
-    line = ndimage.binary_dilation(line, iterations=thick // 2) if thick > 1 else line
-    return line, _contrasting(values, line, low, high, rng)
+    rows, columns = rows[inside].astype(int), columns[inside].astype(int)
+    reach = max(1, round(side / 64)) // 2
+    window = tuple(slice(max(0, places.min() - reach), places.max() + reach + 1) for places in (rows, columns))
+    line = np.zeros(pixels[window].shape[:2], bool)
+    line[rows - window[0].start, columns - window[1].start] = True
+    line = ndimage.binary_dilation(line, iterations=reach) if reach else line
+    return window, line, _contrasting(pixels[window][line].mean(), span, rng)
 
 
-def _blot(values, low, high, rng):
-    region = _blob(values, rng.uniform(0.05, 0.12), rng)
-    return region, _contrasting(values, region, low, high, rng)
+def _blot(pixels, span, rng):
+    window, region = _blob(pixels.shape[:2], rng.uniform(0.05, 0.12), rng)
+    return window, region, _contrasting(pixels[window][region].mean(), span, rng)
 
 
-def _missing_piece(values, low, high, rng):
+def _missing_piece(pixels, span, rng):
     """What shows through the hole is what the image has along its border."""
-    border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-    return _blob(values, rng.uniform(0.08, 0.18), rng), np.median(border, axis=0)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return *_blob(pixels.shape[:2], rng.uniform(0.08, 0.18), rng), np.median(border, axis=0)
 
 
-def _texture_swap(values, low, high, rng):
-    turned = np.rot90(values, 2) if rng.random() < 0.5 else values[:, ::-1]
-    moved = np.roll(turned, rng.integers(1, np.array(values.shape[:2])), axis=(0, 1))
-    return _blob(values, rng.uniform(0.1, 0.2), rng), moved
+def _texture_swap(pixels, span, rng):
+    window, region = _blob(pixels.shape[:2], rng.uniform(0.1, 0.2), rng)
+    height, width = region.shape
+    row, column = (rng.integers(0, side - part + 1) for side, part in zip(pixels.shape, (height, width)))
+    other = pixels[row : row + height, column : column + width].astype(np.float32)
+    return window, region, np.rot90(other, 2) if rng.random() < 0.5 else other[:, ::-1]
 
 
 DEFECTS = {"scratch": _scratch, "blot": _blot, "missing piece": _missing_piece, "texture swap": _texture_swap}
 
 
-def _contrasting(values, region, low, high, rng):
-    """A tone that lies away from what it covers by at least a third of the image's range."""
-    covered = values[region].mean() if region.any() else low
-    span = high - low
-    tones = (covered - rng.uniform(0.35, 0.8) * span, covered + rng.uniform(0.35, 0.8) * span)
+def _contrasting(covered, span, rng):
+    """A tone that lies away from the mean that it covers by at least a third of the image's range."""
+    low, high = span
+    tones = (covered - rng.uniform(0.35, 0.8) * (high - low), covered + rng.uniform(0.35, 0.8) * (high - low))
     inside = [tone for tone in tones if low <= tone <= high]
     return rng.choice(inside) if inside else (high if covered - low < high - covered else low)
 
 
-def _blob(values, radius, rng):
-    """A rounded shape of about that radius, as a share of the shorter side; at least two pixels across."""
-    height, width = values.shape[:2]
-    radius = max(1.0, radius * min(height, width))
-    centre = rng.uniform(0.2, 0.8, 2) * (height, width)
-    rows, columns = np.mgrid[:height, :width]
-    angle = np.arctan2(rows - centre[0], columns - centre[1])
-    waves = np.arange(2, 5)
-    shape = (rng.uniform(0.0, 0.2, 3) * np.cos(angle[..., np.newaxis] * waves + rng.uniform(0.0, 2 * np.pi, 3))).sum(axis=-1)
-    return np.hypot(rows - centre[0], columns - centre[1]) <= radius * (1.0 + shape)
+def _blob(shape, radius, rng):
+    """`(window, region)`: a rounded shape of about that radius, as a share of the shorter side; at least two pixels across."""
+    radius = max(1.0, radius * min(shape))
+    centre, waves, heights = rng.uniform(0.2, 0.8, 2) * shape, np.arange(2, 5), rng.uniform(0.0, 0.2, 3)
+    phases, reach = rng.uniform(0.0, 2 * np.pi, 3), radius * (1.0 + heights.sum())
+    window = tuple(slice(max(0, int(middle - reach)), min(side, int(middle + reach) + 2)) for middle, side in zip(centre, shape))
+    rows, columns = np.mgrid[window].astype(np.float32)
+    rows, columns = rows - centre[0], columns - centre[1]
+    bumps = sum(size * np.cos(np.arctan2(rows, columns) * wave + phase) for size, wave, phase in zip(heights, waves, phases))
+    return window, np.hypot(rows, columns) <= radius * (1.0 + bumps)
 
 
 class SyntheticSource:
@@ -150,10 +160,11 @@ class SyntheticSource:
         picture = self._source.read(*element)
         if picture.pixels is None or row % 2 == 0:
             return picture
-        return Picture(picture.name, self._draw(row // 2, picture.pixels)[0])
+        drawn, mask = self._draw(row // 2, picture.pixels)
+        return Picture(picture.name, drawn) if mask.any() else Picture(picture.name, None, "no defect would show on it")
 
     def masks(self, rows):
-        """Yield the mask of each of some rows, `[h, w]` bool, or None for a normal one or one that can't be read."""
+        """Yield the mask of each of some rows, `[h, w]` bool; None for a normal one or one that can't be read."""
         defective = [row for row in rows if row % 2]
         elements = iter(self.elements(defective).as_numpy_iterator()) if defective else iter(())
         for row in rows:

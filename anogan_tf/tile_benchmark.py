@@ -3,22 +3,21 @@
 Trained on good tiles, tested on whole images with masks: which pixels are of the defect, and which images have one.
 """
 
-import csv
-import datetime
+import dataclasses
 import time
 from pathlib import Path
 
 import numpy as np
 
 from anogan_tf import comparisons, metrics
-from anogan_tf.benchmark import TITLES, append_row, read_rows
-from anogan_tf.data import Entry, FileSource
+from anogan_tf.benchmark import TITLES, append_row, dated, read_rows
+from anogan_tf.data import FileSource, list_images
 from anogan_tf.data.layouts import divide
 from anogan_tf.detector import AnoGAN
 from anogan_tf.evaluation import count_pixels, kind_of, masks_of
 from anogan_tf.metrics import PixelMetrics
 from anogan_tf.preparation import Preparation
-from anogan_tf.records import markdown_table, versions
+from anogan_tf.records import markdown_table
 from anogan_tf.saving import replacing
 from anogan_tf.tiling import Tiling
 from anogan_tf.workflows import TILE_EPOCHS, TILES, read_normals, rows_to_score, score_batches, silent, train_files
@@ -26,7 +25,8 @@ from anogan_tf.workflows import TILE_EPOCHS, TILES, read_normals, rows_to_score,
 NORMAL, EVERY = "good", "all"
 KINDS = {"MT_Free": NORMAL, **{f"MT_{kind.capitalize()}": kind for kind in ("blowhole", "crack", "break", "uneven", "fray")}}
 DEFECTS = tuple(kind for kind in KINDS.values() if kind != NORMAL)
-METHODS = ("pca", "encoder", "refine")
+MODES = {"pca": "encoder", "encoder": "encoder", "refine": "refine"}  # by method
+METHODS = tuple(MODES)
 SIDE, TILING = 32, Tiling(stride=16, top=3)  # pixels of a patch, at half size
 PREPARATION = {"image_shape": (None, None, 1), "scale": 0.5, "normalise": True}
 MEASURES = {"auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pro": "PRO"}
@@ -45,16 +45,13 @@ def read_tiles(path):
         raise FileNotFoundError(
             f"{table} is missing. A tile shows in several pictures; the columns file and group say which are of one tile."
         )
-    with open(table, newline="", encoding="utf-8") as file:
-        groups = {row["file"]: row["group"] for row in csv.DictReader(file)}
     entries = []
-    for name, group in sorted(groups.items()):
-        kind = KINDS.get(Path(name).parts[0])
-        if kind is None:
-            raise ValueError(f"{table}: {name} lies in none of the folders {', '.join(KINDS)}.")
-        image = path / name
-        mask = "" if kind == NORMAL else str(image.with_suffix(".png"))
-        entries.append(Entry(str(image), label=kind, normal=kind == NORMAL, mask=mask, group=group))
+    for entry in sorted(list_images(table, "MT_Free"), key=lambda entry: entry.path):
+        kind = KINDS.get(Path(entry.path).relative_to(path).parts[0])
+        if kind is None or not entry.group:
+            raise ValueError(f"{table}: {entry.path} has no group, or lies in none of the folders {', '.join(KINDS)}.")
+        mask = "" if kind == NORMAL else str(Path(entry.path).with_suffix(".png"))
+        entries.append(entry._replace(label=kind, normal=kind == NORMAL, mask=mask, split=""))
     return FileSource(divide(entries))
 
 
@@ -76,33 +73,36 @@ def run_tiles(path, out, *, seeds=1, defects=None, methods=METHODS, epochs=None,
         if unknown := sorted(set(names) - set(known)):
             raise ValueError(f"{', '.join(unknown)}: no such {what}; there are {', '.join(known)}.")
     table = out / "tiles.jsonl"
-    done = {(row["seed"], row["method"], row["defect"], row["config"]["epochs"]) for row in read_rows(table)}
+    wanted = (*defects, EVERY) if set(defects) == set(DEFECTS) else defects  # all together is of all kinds
+    done = [(row["seed"], row["method"], row["defect"], row["config"]) for row in read_rows(table)]
     plan = [
         (seed, method)
         for seed in range(seeds)
         for method in METHODS
-        if method in methods and not {(seed, method, defect, epochs) for defect in (*defects, EVERY)} <= done
+        if method in methods and not all((seed, method, defect, _config(method, epochs)) in done for defect in wanted)
     ]
     source = read_tiles(path) if plan else None
     for seed, method in plan:
         model = out / "models" / f"tiles-seed{seed}-epochs{epochs}.keras"
         detector = _detector(method, source, model, seed, epochs, progress)
-        for row in _measure(detector, source, defects, progress):
-            config = {"epochs": epochs, "patch": SIDE, **TILING.__dict__, **PREPARATION, "mode": detector.settings.mode}
-            told = {"versions": versions(), "date": datetime.date.today().isoformat()}
-            append_row(
-                table,
-                {"dataset": "tiles", "normal_class": NORMAL, "seed": seed, "method": method, **row, "config": config, **told},
-            )
+        head = {"dataset": "tiles", "normal_class": NORMAL, "seed": seed, "method": method}
+        for row in _measure(detector, source, defects, wanted, progress):
+            append_row(table, {**head, **row, "config": _config(method, epochs), **dated()})
         write_table(out)
     return read_rows(table)
+
+
+def _config(method, epochs):
+    """What is written down of a run; with another it counts as not done."""
+    preparation = {**PREPARATION, "image_shape": list(PREPARATION["image_shape"])}
+    return {"epochs": epochs, "patch": SIDE, **dataclasses.asdict(TILING), **preparation, "mode": MODES[method]}
 
 
 def _detector(method, source, model, seed, epochs, progress):
     preparation, shape = Preparation(**PREPARATION), (SIDE, SIDE, 1)
     if method == "pca":
-        pool, _ = read_normals(source, preparation, shape, TILES, seed=seed, progress=progress)
-        tiles = pool.pixels.take(np.arange(len(pool.pixels)))
+        pool, split = read_normals(source, preparation, shape, TILES, seed=seed, progress=progress)
+        tiles = pool.pixels.take(np.flatnonzero(np.isin(pool.rows, split.trained)))
         return comparisons.pca_detector(tiles, shape, tiling=TILING, preparation=preparation)
     if not model.exists():
         options = {"tile": shape[:2], "tiling": TILING, "seed": seed, "progress": progress}
@@ -110,8 +110,8 @@ def _detector(method, source, model, seed, epochs, progress):
     return AnoGAN.load(model).with_settings(mode=method)
 
 
-def _measure(detector, source, defects, progress):
-    """Yield what each kind of defect's row holds, and that of all together."""
+def _measure(detector, source, defects, wanted, progress):
+    """Yield what the row of each kind of defect holds, and that of all together where it is wanted."""
     rows = [row for row in rows_to_score(source) if source.entries[row].label in (NORMAL, *defects)]
     pixels, scores, kinds, started = {}, [], [], time.perf_counter()
     masks = zip(rows, source.masks(rows))
@@ -124,7 +124,9 @@ def _measure(detector, source, defects, progress):
             advance(len(batch))
     seconds = round(time.perf_counter() - started, 1)
     scores, kinds = np.concatenate(scores), np.array(kinds)
-    for defect in (*defects, EVERY):
+    for defect in wanted:
+        if defect not in (*kinds, EVERY):
+            raise ValueError(f"The set has no pictures of the kind {defect!r}.")
         # The pixels of a kind are those of its own images; of all together those of good tiles too.
         counted = pixels[defect] if defect != EVERY else sum(pixels.values(), PixelMetrics())
         chosen = np.isin(kinds, (NORMAL, defect)) if defect != EVERY else np.ones(len(kinds), bool)

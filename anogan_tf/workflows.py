@@ -30,7 +30,7 @@ EPOCHS = 50
 ENCODER_SHARE = 0.6  # passes of the encoder's training for each of the GAN's
 ENCODER_BATCH, ENCODER_RATE = 32, 1e-3  # the learning rate falls to 0 along half a cosine
 HELD_OUT_SHARE, LEAST_HELD_OUT, MOST_HELD_OUT, LEAST_TRAINED = 0.1, 50, 1000, 50
-HELD_OUT = "held_out.txt"  # names of the images held out, in the training state
+HELD_OUT, TRAINED = "held_out.txt", "trained.txt"  # names of images, in the training state
 TILES, TILE_EPOCHS = 10_000, 20  # cut at random places to train on, in all, and passes over them
 FILES_AT_ONCE = 64  # rows are written and the progress bar moves so often; fewer would leave rows of a block without work
 SHOWN = 12  # images on the contact sheet
@@ -142,12 +142,15 @@ def train_encoder(gan, pixels, state, *, epochs, batch_size=ENCODER_BATCH, progr
     return trainer.encoder
 
 
-def train_networks(pixels, state, image_shape, *, encoder=True, epochs=EPOCHS, seed=0, progress=silent, **options):
+def train_networks(
+    pixels, state, image_shape, *, encoder=True, epochs=EPOCHS, encoder_epochs=None, seed=0, progress=silent, **options
+):
     """`train_gan`, and `train_encoder` where an encoder is wanted.
 
     Args:
         encoder: whether one is wanted.
-        epochs: of the GAN; the encoder gets `ENCODER_SHARE` as many.
+        epochs: of the GAN.
+        encoder_epochs: of the encoder; by default `ENCODER_SHARE` as many.
         **options: as for `train_gan`.
 
     Returns:
@@ -157,7 +160,8 @@ def train_networks(pixels, state, image_shape, *, encoder=True, epochs=EPOCHS, s
     if not encoder:
         return gan, None
     sizes = {name: options[name] for name in ("preset", "width") if name in options}
-    return gan, train_encoder(gan, pixels, state, epochs=math.ceil(ENCODER_SHARE * epochs), progress=progress, **sizes)
+    encoder_epochs = encoder_epochs or math.ceil(ENCODER_SHARE * epochs)
+    return gan, train_encoder(gan, pixels, state, epochs=encoder_epochs, progress=progress, **sizes)
 
 
 def calibrate_detector(gan, encoder, held_out, *, false_positive_rate=FALSE_POSITIVE_RATE, progress=silent, **options):
@@ -251,7 +255,8 @@ def train_files(
     pool, split = read_normals(source, preparation, image_shape, tile and tiles, beside, seed, strict, progress)
     check_count(len(split.held_out), false_positive_rate)
     with replacing_folder(training_state(model)) as state:
-        (state / HELD_OUT).write_text("".join(f"{source.entries[row].name}\n" for row in split.held_out), encoding="utf-8")
+        for note, rows in ((HELD_OUT, split.held_out), (TRAINED, split.trained)):
+            (state / note).write_text("".join(f"{whole_name(source.entries[row])}\n" for row in rows), encoding="utf-8")
         training = {"preparation": Preparation(image_shape, augment=preparation.augment), "seed": seed, **training}
         pixels = pool.pixels.subset(np.isin(pool.rows, split.trained))
         networks = train_networks(pixels, state, image_shape, progress=progress, **training)
@@ -301,6 +306,20 @@ def read_normals(source, preparation, image_shape, tiles=None, folder=None, seed
     groups = [source.entries[row].group or f"\0{row}" for row in readable]
     split = split_normals(len(readable), seed, groups if any(source.entries[row].group for row in readable) else None)
     return pool, Split(readable[split.trained], readable[split.held_out])
+
+
+def whole_name(entry):
+    """An entry's name by which it is known from any folder, on one line."""
+    path = entry.path if entry.path.startswith("tfds:") else str(Path(entry.path).resolve())
+    return "\\n".join(entry._replace(path=path).name.splitlines())
+
+
+def names_used(model):
+    """What a model was trained on, and what set its threshold: two sets of `whole_name`; None where it isn't known."""
+    notes = [training_state(model) / note for note in (TRAINED, HELD_OUT)]
+    if not all(note.exists() for note in notes):
+        return None
+    return tuple(set(note.read_text(encoding="utf-8").split("\n")) for note in notes)
 
 
 def training_state(model):

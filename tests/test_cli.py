@@ -48,7 +48,7 @@ def test_train_writes_a_calibrated_detector_and_its_training_state(model):
     assert len(detector.calibration.scores) == 50 and detector.image_shape == (16, 16, 1)
     state = model.with_suffix(".train")
     assert {path.name for path in state.iterdir()} == {
-        "gan.keras", "log.csv", "samples", "held_out.txt", "encoder.keras", "encoder.csv",
+        "gan.keras", "log.csv", "samples", "held_out.txt", "trained.txt", "encoder.keras", "encoder.csv",
     }  # fmt: skip
     assert GAN.load(state / "gan.keras").optimizer.iterations.numpy() == 60 // 16
     assert EncoderTrainer.load(state / "encoder.keras").optimizer.iterations.numpy() == 60 // 32
@@ -361,7 +361,7 @@ def test_evaluate_draws_defects_on_what_was_held_out(good, model, tmp_path):
     anogan("evaluate", model, good, "-o", tmp_path / "out", "--synthetic")
     numbers = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert numbers["synthetic"] and numbers["images"]["normal"] == numbers["images"]["anomalous"] == 50
-    assert numbers["pixel"]["regions"] >= 50
+    assert numbers["pixel"]["regions"] >= 50 and numbers["used"] == {"trained": 0, "held_out": 50}
 
 
 def test_bench_runs_a_protocol(tmp_path, boots):

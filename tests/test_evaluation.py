@@ -13,17 +13,24 @@ from PIL import Image
 from anogan_tf import comparisons, metrics
 from anogan_tf.data import ArraySource, FileSource
 from anogan_tf.detector import AnoGAN
-from anogan_tf.evaluation import choose_shown, evaluate, show, synthetic_rows
+from anogan_tf.evaluation import _embed, choose_shown, evaluate, show, synthetic_rows
 from anogan_tf.maps import smooth
 from anogan_tf.preparation import Preparation
 from anogan_tf.report import write_report
 from anogan_tf.synthetic import SyntheticSource
 from anogan_tf.tiling import Tiling
+from anogan_tf.workflows import whole_name
 
 
 @pytest.fixture(scope="module")
 def detector(trained_gan, trained_encoder, boots):
     return AnoGAN.from_gan(trained_gan, trained_encoder, steps=3).calibrate(boots.train[1900:])
+
+
+@pytest.fixture(scope="module")
+def quick(detector, boots):
+    """One that doesn't search, so that no loss is followed over its steps."""
+    return detector.with_settings(mode="encoder").calibrate(boots.train[1900:])
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +96,17 @@ def test_without_both_kinds_the_remedy_is_named(detector, boots):
         evaluate(detector, ArraySource(boots.train[:12], [0] * 12))
 
 
-def test_an_image_that_can_t_be_read_is_skipped(detector, boots, tmp_path):
+def test_an_image_that_can_t_be_read_is_skipped(quick, boots, tmp_path):
     for label, rows in (("good", boots.train[:4]), ("bad", boots.test[-4:])):
         (tmp_path / label).mkdir()
         for number, image in enumerate(rows):
             Image.fromarray(image).save(tmp_path / label / f"{number}.png")
     (tmp_path / "bad" / "1.png").write_bytes(b"no image")
     rows = range(8)
-    evaluation = evaluate(detector, FileSource.of(tmp_path), rows)
+    evaluation = evaluate(quick, FileSource.of(tmp_path), rows)
     assert len(evaluation.rows) == 7 and [picture.name[-9:] for picture in evaluation.skipped] == ["bad/1.png"]
     with pytest.raises(ValueError, match="bad/1.png"):
-        evaluate(detector, FileSource.of(tmp_path), rows, strict=True)
+        evaluate(quick, FileSource.of(tmp_path), rows, strict=True)
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +140,14 @@ def test_pixels_are_compared_at_the_size_of_the_stored_image(patches):
 def test_a_mask_of_another_size_is_named(patches):
     detector, source = patches
     wrong = ArraySource(source._pixels, [0] * 6 + [1] * 4, masks=[None] * 6 + [np.ones((5, 5), bool)] * 4)
+    evaluation = evaluate(detector, wrong)
+    assert len(evaluation.rows) == 10 and len(evaluation.skipped) == 4 and evaluation.all_pixels is None
+    assert "mask has 5x5 pixels, its image images[6] 64x44" in evaluation.skipped[0].reason
     with pytest.raises(ValueError, match=r"mask has 5x5 pixels, its image images\[6\] 64x44"):
-        evaluate(detector, wrong)
+        evaluate(detector, wrong, strict=True)
+    empty = ArraySource(source._pixels, [0] * 6 + [1] * 4, masks=[np.zeros(one.shape, bool) for one in source._pixels])
+    with pytest.raises(ValueError, match="mask is empty, and images"):
+        evaluate(detector, empty, strict=True)
 
 
 def test_anomalies_without_a_mask_aren_t_counted_as_normal_pixels(patches):
@@ -198,9 +211,9 @@ def test_the_numbers_are_those_of_the_evaluation(report, evaluation, detector):
     assert numbers["pixel"] is None and numbers["settings"]["search"]["steps"] == 3
 
 
-def test_a_report_on_drawn_defects_says_so(detector, boots, tmp_path):
+def test_a_report_on_drawn_defects_says_so(quick, boots, tmp_path):
     normals = ArraySource(boots.train[1900:1924], [0] * 24)
-    numbers, evaluation = write_report(detector, SyntheticSource(normals, range(24)), tmp_path, title="Drawn", probed=normals)
+    numbers, evaluation = write_report(quick, SyntheticSource(normals, range(24)), tmp_path, title="Drawn", probed=normals)
     text = (tmp_path / "report.html").read_text()
     assert numbers["synthetic"] and "Synthetic defects." in text
     assert numbers["images"] == {"normal": 24, "anomalous": 24, "skipped": {}}
@@ -209,16 +222,41 @@ def test_a_report_on_drawn_defects_says_so(detector, boots, tmp_path):
     assert numbers["image"]["auroc"]["value"] > 0.5
 
 
-def test_defects_are_drawn_on_what_was_held_out(tmp_path, boots):
+def test_defects_are_never_drawn_on_what_was_trained_on(tmp_path, boots, monkeypatch):
+    (tmp_path / "good").mkdir()
     for number in range(4):
-        Image.fromarray(boots.train[number]).save(tmp_path / f"{number}.png")
-    source, model = FileSource.of(tmp_path), tmp_path / "model.keras"
-    assert synthetic_rows(source, model) == [0, 1, 2, 3]  # a folder that the model doesn't know
-    model.with_suffix(".train").mkdir()
-    (model.with_suffix(".train") / "held_out.txt").write_text(f"{tmp_path / '1.png'}\n{tmp_path / '3.png'}\n")
-    assert synthetic_rows(source, model) == [1, 3]
+        Image.fromarray(boots.train[number]).save(tmp_path / "good" / f"{number}.png")
+    model, state = tmp_path / "model.keras", tmp_path / "model.train"
+    assert synthetic_rows(FileSource.of(tmp_path / "good"), model) == [0, 1, 2, 3]  # nothing is known of the model
     split = ArraySource(boots.train[:4], [0, 0, 0, 1], splits=["train", "test", "test", "test"])
     assert synthetic_rows(split, model) == [1, 2]
+    state.mkdir()
+    for note, numbers in (("held_out.txt", (1, 3)), ("trained.txt", (0, 2))):
+        (state / note).write_text("".join(f"{tmp_path / 'good' / str(number)}.png\n" for number in numbers))
+    assert synthetic_rows(FileSource.of(tmp_path / "good"), model) == [1, 3]
+    monkeypatch.chdir(tmp_path)  # by whatever path they are named
+    assert synthetic_rows(FileSource.of("good"), model) == [1, 3]
+    with pytest.raises(ValueError, match="None of 2 normal images .* trained on"):
+        synthetic_rows(FileSource.of(["good/0.png", "good/2.png"]), model)
+
+
+def test_the_page_tells_what_was_trained_on(quick, source, tmp_path, evaluation):
+    names = [f"{entry.name}" for entry in evaluation.entries]
+    used = ({whole_name(entry) for entry in evaluation.entries[:5]}, {whole_name(evaluation.entries[7])})
+    numbers, _ = write_report(quick, source, tmp_path, title="\udcff", used=used)
+    assert numbers["used"] == {"trained": 5, "held_out": 1} and len(set(names)) == 80
+    text = (tmp_path / "report.html").read_text()
+    assert "5 of these images were trained on." in text and "1 of these images set the threshold" in text
+
+
+def test_a_detector_without_a_threshold_is_refused(trained_gan, source):
+    with pytest.raises(ValueError, match="no threshold: call calibrate"):
+        evaluate(AnoGAN.from_gan(trained_gan), source)
+
+
+def test_features_that_don_t_differ_aren_t_embedded():
+    same = {normal: [np.ones(5, np.float32)] * 6 for normal in (True, False)}
+    assert _embed(same, 0) is None
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")

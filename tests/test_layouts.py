@@ -7,6 +7,7 @@ from PIL import Image
 
 from anogan_tf import data
 from anogan_tf.data import FileSource, list_images
+from anogan_tf.data.entries import as_mask
 from anogan_tf.workflows import normal_rows, rows_to_score
 
 rng = np.random.default_rng(0)
@@ -330,3 +331,11 @@ def test_arrays_that_claim_more_than_there_is_are_refused(tmp_path, monkeypatch)
     write_idx(tmp_path / "bomb-images-idx3-ubyte.gz", np.zeros((100, 100, 100), np.uint8))
     for name in ("bomb.npz", "bomb-images-idx3-ubyte.gz"):
         assert "decompression bomb" in list_images(tmp_path / name)[0].refused
+
+
+def test_masks_of_0_and_1_and_of_0_and_255():
+    bits = np.zeros((4, 5, 1), np.uint8)
+    bits[1:3, 2] = 1
+    for mask in (bits, bits * 255, np.repeat(bits, 3, axis=-1) * 200, bits.astype(np.float32), bits.astype(np.uint16) * 65535):
+        np.testing.assert_array_equal(as_mask(mask), bits[..., 0] > 0)
+    assert not as_mask(bits * 100).any()  # grey is not white

@@ -83,6 +83,12 @@ def test_what_can_t_be_read_is_passed_over(tmp_path):
     assert [mask is None for mask in source.masks(range(4))] == [True, False, True, True]
 
 
+def test_an_image_on_which_no_defect_shows_is_no_anomaly():
+    flat = ArraySource([np.full((20, 20), 7, np.uint8)] * 2, [0, 0])
+    samples = list(read_samples(SyntheticSource(flat, [0, 1]), Preparation((20, 20, 1))))
+    assert [sample.reason for sample in samples] == ["", "no defect would show on it"] * 2
+
+
 def test_a_source_of_arrays():
     pixels = [texture((20, 24)), texture((30, 20, 3))]
     masks = [None, np.eye(30, 20)]
@@ -94,5 +100,11 @@ def test_a_source_of_arrays():
     assert source.read(0).pixels.shape == (20, 24, 1) and source.head(1).channels == 3
     assert [mask if mask is None else mask.sum() for mask in source.masks([0, 1])] == [None, 20]
     assert [entry.normal for entry in ArraySource(pixels, [0, 1]).entries] == [True, False]
+    for labels in (np.array([0, 1]), np.array([False, True])):
+        assert [entry.normal is False for entry in ArraySource(pixels, labels).entries] == [False, True]
     with pytest.raises(ValueError, match="2 images, but 1 labels"):
         ArraySource(pixels, [0])
+    with pytest.raises(ValueError, match="name what is normal"):
+        ArraySource(pixels, ["ok", "bent"])
+    with pytest.raises(ValueError, match="splits hold 'Test'"):
+        ArraySource(pixels, [0, 1], splits="Test")

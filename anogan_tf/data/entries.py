@@ -117,8 +117,8 @@ def read_mask(entry):
 
 
 def as_mask(pixels):
-    """Pixels `[h, w, c]` as `[h, w]` bool: true where any channel is bright."""
-    half = np.iinfo(pixels.dtype).max // 2 if pixels.dtype.kind == "u" else 0.5
+    """Pixels `[h, w, c]` as `[h, w]` bool: true where any channel is bright, or 1 in a mask of nothing but 0 and 1."""
+    half = np.iinfo(pixels.dtype).max // 2 if pixels.dtype.kind == "u" and pixels.max() > 1 else 0.5
     return (pixels > half).any(axis=-1)
 
 

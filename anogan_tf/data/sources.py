@@ -41,8 +41,12 @@ class FileSource:
         return read_entry(self.entries[row])
 
     def masks(self, rows):
-        """Yield the mask of each of some rows, `[h, w]` bool, or None; see `read_mask`."""
-        return (read_mask(self.entries[row]) for row in rows)
+        """Yield the mask of each of some rows: `[h, w]` bool, None where it has none, or the ValueError why it can't be read."""
+        for row in rows:
+            try:
+                yield read_mask(self.entries[row])
+            except ValueError as error:
+                yield error
 
     def head(self, row):
         """The `Head` of a row, or None where it can't be read."""
@@ -65,16 +69,25 @@ class ArraySource:
     """
 
     def __init__(self, pixels, labels, normal_class=None, masks=None, splits="", name="images"):
-        splits = [splits] * len(pixels) if isinstance(splits, str) else splits
+        splits = [splits] * len(pixels) if isinstance(splits, str) else [str(split) for split in splits]
         counts = {"labels": labels, "splits": splits, **({} if masks is None else {"masks": masks})}
         for what, values in counts.items():
             if len(values) != len(pixels):
                 raise ValueError(f"{len(pixels)} images, but {len(values)} {what}; each image needs one.")
+        if normal_class is None and not {*np.unique(np.asarray(labels)).tolist()} <= {0, 1}:
+            raise ValueError("labels are neither 0 (normal) nor 1 (anomalous); name what is normal: normal_class=...")
+        if unknown := sorted({*splits} - {"train", "val", "test", ""}):
+            raise ValueError(f"splits hold {', '.join(map(repr, unknown))}; there are 'train', 'val', 'test' and ''.")
         self._pixels, self._masks = pixels, masks
         self.entries = [
-            Entry(name, row=row, label="" if normal_class is None else str(label), normal=normal, split=str(split))
+            Entry(
+                name,
+                row=row,
+                label="" if normal_class is None else str(label),
+                normal=str(label) == str(normal_class) if normal_class is not None else not label,
+                split=split,
+            )
             for row, (label, split) in enumerate(zip(labels, splits))
-            for normal in [label == 0 if normal_class is None else str(label) == str(normal_class)]
         ]
 
     def elements(self, rows):
@@ -147,7 +160,12 @@ def image_dataset(source, preparation, rows=None, display_side=0):
             except ValueError as error:
                 reason = str(error)
         entry = source.entries[element[0]]
-        return values, display, np.array(size, np.int32), *(text.encode() for text in (reason, entry.name, entry.label))
+        return (
+            values,
+            display,
+            np.array(size, np.int32),
+            *(_encoded(text) for text in (reason, entry.name, entry.label)),
+        )
 
     def load(*element):
         kinds = (tf.float32, tf.uint8, tf.int32, tf.string, tf.string, tf.string)
@@ -159,6 +177,10 @@ def image_dataset(source, preparation, rows=None, display_side=0):
         return {"row": element[0], "image": image, "display": display, "size": tf.ensure_shape(size, (2,)), **texts}
 
     return source.elements(rows).map(load, num_parallel_calls=AT_ONCE, deterministic=True).prefetch(AT_ONCE)
+
+
+def _encoded(text):
+    return text.encode("utf-8", "backslashreplace")
 
 
 def read_samples(source, preparation, rows=None, display_side=0, strict=False):
@@ -232,11 +254,12 @@ def load_images(paths, normal_class=None, root=None):
             pixels.append(picture.pixels)
             entries.append(entry)
     if not pixels:
-        raise ValueError(_none_readable(skipped))
+        raise ValueError(none_readable(skipped))
     return Images(pixels, entries, skipped)
 
 
-def _none_readable(skipped):
+def none_readable(skipped):
+    """What to say where all of some images were skipped."""
     return f"None of {len(skipped)} images can be read; the first, {skipped[0].name}: {skipped[0].reason}"
 
 
@@ -276,7 +299,7 @@ def fill_pool(
         owners.append(np.full(len(kept), sample.row))
         advance()
     if not owners:
-        raise ValueError(_none_readable(skipped))
+        raise ValueError(none_readable(skipped))
     return Pool(pixels, np.concatenate(owners), skipped)
 
 
