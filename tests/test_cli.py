@@ -147,7 +147,9 @@ def test_unreadable_images_are_skipped_listed_and_change_the_exit_status(model, 
 def test_demo_writes_everything(tmp_path):
     anogan("demo", "-o", tmp_path / "demo", "--epochs", "1", "--steps", "2")
     names = {path.name for path in (tmp_path / "demo").iterdir()}
-    assert names == {"scores.csv", "contact_sheet.png", "roc.png", "histogram.png", "metrics.json", "model.keras", "model.train"}
+    pictures = {"contact_sheet.png", "roc.png", "histogram.png"}
+    assert names == {"scores.csv", *pictures, "metrics.json", "report", "model.keras", "model.train"}
+    assert {path.name for path in (tmp_path / "demo" / "report").iterdir()} == {"report.html", "metrics.json"}
     numbers = json.loads((tmp_path / "demo" / "metrics.json").read_text())
     wanted = {"auroc", "auroc_residual", "auroc_discrimination", "auroc_pca", "seconds_training", "seconds_scoring"}
     assert wanted <= numbers.keys() and numbers["auroc_pca"] == pytest.approx(0.978, abs=0.002)

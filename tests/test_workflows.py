@@ -94,7 +94,10 @@ def test_scoring_again_leaves_nothing_of_the_run_before(tiny_detector, pixels, t
 def test_the_contact_sheet_shows_the_most_anomalous_in_order(tiny_detector, pixels):
     tiny_detector.calibrate(pixels[:20])
     results = tiny_detector.predict(pixels, verbose=0)
-    batch = [Sample(row, Entry(str(row)), to_network(image / np.float32(255.0)), None, "") for row, image in enumerate(pixels)]
+    batch = [
+        Sample(row, Entry(str(row)), to_network(image / np.float32(255.0)), None, (16, 16), "")
+        for row, image in enumerate(pixels)
+    ]
     top = []
     for half in (slice(0, 25), slice(25, None)):
         rows = {name: value[half] for name, value in results.items()}
