@@ -200,6 +200,9 @@ class _Seen:
         try:
             if isinstance(mask, ValueError):
                 raise mask
+            if mask is not None and not mask.any() and not sample.entry.normal:
+                name = sample.entry.mask or "The mask"
+                raise ValueError(f"{name} is empty, and {sample.entry.name} shows an anomaly; white is where it is.")
             count_pixels(self.pixels, self._detector.preparation, sample, residual, mask)
         except ValueError as error:
             if self._strict:
@@ -228,7 +231,7 @@ def count_pixels(pixels, preparation, sample, residual, mask):
         mask: `[h, w]` bool, or None: then all of a normal image's pixels are normal, and those of an anomaly aren't counted.
 
     Raises:
-        ValueError: if the mask has another size than the image, or shows nothing of an anomaly, naming both.
+        ValueError: if the mask has another size than the image, naming both.
     """
     entry = sample.entry
     if mask is None and not entry.normal:
@@ -236,8 +239,6 @@ def count_pixels(pixels, preparation, sample, residual, mask):
     if mask is not None and mask.shape != sample.size:
         theirs, ours = (f"{height}x{width}" for height, width in (mask.shape, sample.size))
         raise ValueError(f"{entry.mask or 'The mask'} has {theirs} pixels, its image {entry.name} {ours}; they must agree.")
-    if mask is not None and not mask.any() and not entry.normal:
-        raise ValueError(f"{entry.mask or 'The mask'} is empty, and {entry.name} shows an anomaly; white is where it is.")
     restored = preparation.restore(smooth(residual[np.newaxis]), sample.size)
     pixels.setdefault(kind_of(entry), PixelMetrics()).add(np.asarray(restored)[0], mask)
 

@@ -56,11 +56,12 @@ def test_train_writes_a_calibrated_detector_and_its_training_state(model):
 
 
 def test_train_without_an_encoder(good, tmp_path):
-    anogan("train", good, "-o", tmp_path / "m.keras", *FAST, "--no-encoder")
+    anogan("train", good, "-o", tmp_path / "m.keras", *FAST, "--no-encoder", "--objective", "hinge")
     detector = AnoGAN.load(tmp_path / "m.keras")
     assert detector.encoder is None and detector.settings.mode == "search"
     assert "still improving" in anogan("score", tmp_path / "m.keras", good, "-o", tmp_path / "out")
     assert not (tmp_path / "m.train" / "encoder.keras").exists()
+    assert GAN.load(tmp_path / "m.train" / "gan.keras").objective == "hinge"
 
 
 def test_what_was_not_trained_on_is_listed(model):
