@@ -353,6 +353,12 @@ def append_row(table, row):
         path.write_text(f"{rows}{json.dumps(row)}\n", encoding="utf-8")
 
 
+def rows_of(method, rows):
+    """The rows of a method that a table shows: those of one configuration, the last that was run."""
+    found = [row for row in rows if row["method"] == method]
+    return [row for row in found if row["config"] == found[-1]["config"]]
+
+
 def write_table(name, out):
     """Write the Markdown table of the rows in `OUT/NAME.jsonl`, published ones first, as `OUT/NAME.md`."""
     benchmark, rows = BENCHMARKS[name], read_rows(out / f"{name}.jsonl")
@@ -360,9 +366,7 @@ def write_table(name, out):
     for title, values in benchmark.published.items():
         lines.append(_line(benchmark, title, None, dict(zip((*benchmark.classes, "mean"), values))))
     for method in METHODS:
-        found = [row for row in rows if row["method"] == method]
-        found = [row for row in found if row["config"] == found[-1]["config"]]
-        if found:
+        if found := rows_of(method, rows):
             lines.append(_line(benchmark, TITLES.get(method, method), *_averaged(found, benchmark.classes)))
     text = [f"# {benchmark.title}", _EXPLANATION.format(name=name, sample=SAMPLE), markdown_table(lines)]
     with replacing(out / f"{name}.md") as path:
@@ -371,7 +375,7 @@ def write_table(name, out):
 
 _EXPLANATION = """AUROC x 100 by the normal class, written by `anogan bench {name}`; each run is a row of `{name}.jsonl` with its
 settings, versions and date. More than one seed: their mean. "sample" rows score {sample:,} test images, drawn from each class
-in proportion; the others score all. The mean is given once every class has been run."""
+in proportion, or all where there are fewer; the others score all. The mean is given once every class has been run."""
 
 
 def _averaged(rows, classes):

@@ -282,9 +282,12 @@ def _embed(features, seed):
 
 
 def _follow_loss(detector, images, progress):
-    """`(steps, {"normal": medians, "anomaly": medians})` of the score when the search ends after so many steps."""
+    """`(steps, {"normal": medians, "anomaly": medians})` of the score when the search ends after so many steps.
+
+    None where nothing is searched, or none of the images drawn for it could be read.
+    """
     most = detector.settings.steps
-    if not most:
+    if not most or not all(images.values()):
         return None
     steps = sorted({round(step) for step in np.geomspace(1, most + 1, TRACE_POINTS) - 1})
     curves = {"normal": [], "anomaly": []}

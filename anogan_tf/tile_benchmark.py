@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from anogan_tf import comparisons, metrics
-from anogan_tf.benchmark import TITLES, append_row, dated, read_rows
+from anogan_tf.benchmark import TITLES, append_row, dated, read_rows, rows_of
 from anogan_tf.data import FileSource, list_images
 from anogan_tf.data.layouts import divide
 from anogan_tf.detector import AnoGAN
@@ -149,7 +149,7 @@ def write_table(out):
     rows = read_rows(out / "tiles.jsonl")
     lines = []
     for method in METHODS:
-        found = [row for row in rows if row["method"] == method]
+        found = rows_of(method, rows)
         seeds = len({row["seed"] for row in found})
         for measure, title in MEASURES.items() if found else ():
             last = {(row["defect"], row["seed"]): row[measure] for row in found}

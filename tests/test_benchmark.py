@@ -95,6 +95,22 @@ def test_the_table_has_published_rows_and_means_once_they_are_whole(tmp_path):
     assert lines[4] == "| AnoGAN, `refine` | 2 |" + " 91.0 |" * 11
 
 
+def test_a_table_of_tiles_shows_one_configuration(tmp_path):
+    row = {
+        "method": "refine",
+        "defect": "crack",
+        "seed": 0,
+        "auroc": 0.5,
+        "pixel_auroc": 0.9,
+        "pro": 0.7,
+        "config": {"epochs": 20},
+    }
+    for one in ({**row, "seed": 1, "pro": 0.1, "config": {"epochs": 1}}, row):
+        benchmark.append_row(tmp_path / "tiles.jsonl", one)
+    tile_benchmark.write_table(tmp_path)
+    assert "| AnoGAN, `refine` | PRO | 1 |  | 70.0 |  |  |  |  |" in (tmp_path / "tiles.md").read_text()
+
+
 def test_published_rows_are_whole():
     for one in benchmark.BENCHMARKS.values():
         for values in one.published.values():
