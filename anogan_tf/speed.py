@@ -30,7 +30,7 @@ layers = keras.layers
 
 STEPS = PAPER["steps"]
 REPEATS = 3
-PASSES = 4  # over the images when training is timed
+PASSES, PASSED = 4, 1600  # over how many images when training is timed
 LADDER = (5, 10, 15, 20, 25, 30, 40, 50)  # steps tried until a refinement is as good as the long search
 CURVE = (1, 2, 3, 5, 8, 12, 18, 25, 50, 100, 250, STEPS)
 COLUMNS = ("name", "image_size", "batch", "steps", "ms_per_image", "spread", "loss", "gflops", "share_of_ceiling", "peak_mb")
@@ -308,7 +308,7 @@ def _refilling(subject, report):
 
 def _training(subject):
     """Images a second of `fit`, and of a bare compiled loop over the same step on the same images; in turns."""
-    pixels = np.resize(data.load_embedded().train, (1600, 28, 28))
+    pixels = np.resize(data.load_embedded().train, (PASSED, 28, 28))
     gan = GAN(subject.gan.image_shape, preset=subject.size.preset)
     gan.compile()
     images = gan.preparation(pixels)

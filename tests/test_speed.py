@@ -18,7 +18,7 @@ TINY = (speed.Size(16, "light", 1.0, (1, 20), 20), speed.Size(20, "light", 0.0, 
 def report(tmp_path_factory):
     out = tmp_path_factory.mktemp("speed")
     patch = pytest.MonkeyPatch()
-    for name, value in {"STEPS": 6, "REPEATS": 2, "LADDER": (1, 2), "CURVE": (1, 6)}.items():
+    for name, value in {"STEPS": 6, "REPEATS": 2, "LADDER": (1, 2), "CURVE": (1, 6), "PASSES": 1, "PASSED": 128}.items():
         patch.setattr(speed, name, value)
     patch.setattr(speed, "TIMED", {**speed.TIMED, "steps": 2})
     patch.setattr(speed, "PAPER", {**speed.PAPER, "steps": 6})
