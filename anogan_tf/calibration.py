@@ -1,4 +1,4 @@
-"""What held-out normal images teach: the threshold, p-values, and how large a normal residual is."""
+"""What held-out normal images teach: threshold, p-values, how large a normal residual is, and the loss of how busy an image."""
 
 import dataclasses
 import math
@@ -10,6 +10,10 @@ from anogan_tf import maps
 
 FALSE_POSITIVE_RATE = 0.05
 VALUES_KEPT = 4096  # of the smoothed residual of each normal image
+BUSIEST = 0.99  # share of normals up to whose complexity a line is followed
+FLATTEST = 1e-4  # complexity, in [0, 2], below which images aren't told apart
+LEAST_ALIKE = 30  # tiles at the same sides of their images that have a line of their own
+WHOLE = 15  # all four sides: an image that isn't cut into tiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +25,7 @@ class Calibration:
         false_positive_rate: share of normal images that may be called anomalous.
         heat_low, heat_high: smoothed residuals that a heatmap shows as 0 and as 1.
         settings: of the search that gave the scores; with other settings the calibration is void.
+        complexity: the `Complexity` that the scores are relative to, or None where they are losses.
     """
 
     scores: np.ndarray
@@ -28,9 +33,10 @@ class Calibration:
     heat_low: float
     heat_high: float
     settings: dict
+    complexity: "Complexity | None" = None
 
     @classmethod
-    def fit(cls, scores, smoothed, false_positive_rate, settings):
+    def fit(cls, scores, smoothed, false_positive_rate, settings, complexity=None):
         """Learn from held-out normals.
 
         Args:
@@ -38,6 +44,7 @@ class Calibration:
             smoothed: n arrays, the smoothed residuals of each or `thinned` ones.
             false_positive_rate: between 0 and 1.
             settings: a dict.
+            complexity: a `Complexity` or None.
         """
         check_count(len(scores), false_positive_rate)
         scores = np.sort(np.asarray(scores, np.float32))
@@ -46,7 +53,7 @@ class Calibration:
         # 0 is what 95% of normal pixels stay below, 1/2 the brightest spot of all but `false_positive_rate` of normal images.
         low = float(np.quantile(np.concatenate([np.ravel(one) for one in smoothed]), 0.95))
         half = float(np.quantile([np.max(one) for one in smoothed], 1.0 - false_positive_rate))
-        return cls(scores, false_positive_rate, low, low + 2.0 * (half - low), dict(settings))
+        return cls(scores, false_positive_rate, low, low + 2.0 * (half - low), dict(settings), complexity)
 
     @property
     def threshold(self):
@@ -74,7 +81,77 @@ class Calibration:
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "scores": np.asarray(config["scores"], np.float32)})
+        complexity = config.get("complexity") and Complexity(**config["complexity"])
+        return cls(**{**config, "scores": np.asarray(config["scores"], np.float32), "complexity": complexity})
+
+
+@dataclasses.dataclass(frozen=True)
+class Complexity:
+    """What loss a normal image leaves that is as busy, and a score relative to that.
+
+    Edges and texture are hard to generate, normal or not: a busy normal image leaves a larger loss than a plain anomaly. So on
+    held-out normals a line is fitted, log loss = intercept + slope * log `mean_variation`, and the score is how many standard
+    deviations of these normals the logarithm of a loss lies above the line. Serra et al. 2020 (arXiv 1909.11480) correct
+    likelihoods by the complexity of the input. Tiles have a line for each choice of sides of their image that they touch,
+    since what an image shows at its edges is a thing of its own.
+
+    Attributes:
+        intercepts, slopes, deviations: `[16]`, by `sides` (the sum of 1 top, 2 bottom, 4 left, 8 right); slopes are 0 or more.
+        most: `[16]`, the log complexity of 99% of the normals: beyond, the line isn't followed.
+        level, spread: mean and standard deviation over normal images of what their tiles' scores are pooled to.
+    """
+
+    intercepts: list
+    slopes: list
+    deviations: list
+    most: list
+    level: float = 0.0
+    spread: float = 1.0
+
+    @classmethod
+    def fit(cls, losses, complexities, sides):
+        """Learn from held-out normals, or their tiles.
+
+        Args:
+            losses: `[T]`.
+            complexities: `[T]`, see `mean_variation`.
+            sides: `[T]` integers.
+        """
+        x, y = (np.log(np.asarray(values, np.float64)) for values in (complexities, losses))
+        lines = []
+        for side in range(WHOLE + 1):
+            members = np.asarray(sides) == side
+            lines.append(_line(x[members], y[members]) if members.sum() >= LEAST_ALIKE else _line(x, y))
+        return cls(*(list(values) for values in zip(*lines)))
+
+    def of_tiles(self, losses, complexities, sides):
+        """Scores `[T]` of tiles, or whole images, from what `fit` takes. TensorFlow ops only."""
+        line = tf.gather(tf.constant(np.stack([self.intercepts, self.slopes, self.most], axis=1), tf.float32), sides)
+        expected = line[:, 0] + line[:, 1] * tf.minimum(tf.math.log(complexities), line[:, 2])
+        scale = tf.gather(tf.constant(1.0 / np.asarray(self.deviations), tf.float32), sides)
+        return (tf.math.log(losses) - expected) * scale
+
+    def of_images(self, pooled):
+        """Scores `[N]` of images from the pooled ones of their tiles. TensorFlow ops only."""
+        return (pooled - self.level) * (1.0 / self.spread)
+
+    def pooled_to(self, pooled):
+        """This, with the pooled scores of normal images at mean 0 and deviation 1."""
+        return dataclasses.replace(self, level=float(np.mean(pooled)), spread=max(float(np.std(pooled)), 1e-6))
+
+
+def mean_variation(images):
+    """How busy images are, `[N]`: the mean difference between neighbouring pixels of `[N, H, W, C]`. TensorFlow ops only."""
+    return tf.image.total_variation(images) * (1.0 / images.shape[1:].num_elements()) + FLATTEST
+
+
+def _line(x, y):
+    """`(intercept, slope, standard deviation, where it ends)` of y over x."""
+    most = float(np.quantile(x, BUSIEST))
+    x = np.minimum(x, most)
+    slope = max(0.0, float(np.cov(x, y, bias=True)[0, 1] / max(x.var(), 1e-12)))
+    rest = y - slope * x
+    return float(rest.mean()), slope, max(float(rest.std()), 1e-6), most
 
 
 def thinned(smoothed):

@@ -2,25 +2,44 @@
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from anogan_tf import maps, networks
 from anogan_tf.backend import keras
-from anogan_tf.calibration import FALSE_POSITIVE_RATE, Calibration, check_count, thinned
+from anogan_tf.calibration import FALSE_POSITIVE_RATE, WHOLE, Calibration, Complexity, check_count, mean_variation, thinned
 from anogan_tf.folding import for_inference
-from anogan_tf.inversion import Networks, compile_stages, draw_starts, search, whitening_basis
+from anogan_tf.inversion import Networks, SearchResult, compile_stages, draw_starts, map_blocks, search, whitening_basis
 from anogan_tf.preparation import Preparation, to_network, to_pixels
 from anogan_tf.saving import OneFileModel
 from anogan_tf.serving import ServedModel, write_saved_model
 from anogan_tf.settings import SearchSettings
-from anogan_tf.tiling import Tiling, cut, fill_up, grouped, highest, images_of, lay_out, pool, stitch
+from anogan_tf.tiling import Layout, Tiling, cut, fill_up, grouped, highest, images_of, lay_out, pool, stitch
 from anogan_tf.warmup import BATCH_SIZES as WARM_UP
 
 IMAGES = ("residual", "reconstruction")  # of `predict`'s outputs those of an image's size
 BASIS_SETTINGS = ("prior", "seed", "loss", "weight", "kappa")  # what whitened coordinates depend on
 BATCH_SIZE = 256  # enough that rows that finish early find others waiting
+
+
+class _Terms(NamedTuple):
+    """What scores are made of, a row for each image or tile."""
+
+    losses: tf.Tensor
+    complexities: tf.Tensor | None  # where the settings ask for them
+    sides: tf.Tensor  # see `Layout`
+    owners: tf.Tensor  # ascending: which image it is of
+
+
+class _Searched(NamedTuple):
+    """What a search found."""
+
+    images: tf.Tensor  # or tiles
+    layout: Layout | None
+    result: SearchResult
+    terms: _Terms
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
@@ -175,22 +194,33 @@ class AnoGAN(OneFileModel):
 
     def calibrate_prepared(self, batches, false_positive_rate=FALSE_POSITIVE_RATE, advance=lambda count: None):
         """`calibrate` on images that the preparation has made already, batches as for `predict_prepared`."""
-        before, self.calibration = self.calibration, None
-        scores, smoothed = [], []
-        try:
-            for images, sizes in batches:
-                out = self.predict_prepared(images, sizes)
-                scores.append(out["score"])
-                smoothed += [thinned(one) for one in self._smoothed(out["residual"], sizes)]
-                advance(len(images))
-            if not scores:
-                raise ValueError("There are no images to calibrate on.")
-            settings = dataclasses.asdict(self.settings)
-            self.calibration = Calibration.fit(np.concatenate(scores), smoothed, false_positive_rate, settings)
-        finally:
-            if self.calibration is None:
-                self.calibration = before
+        measure = self._measurement()
+        found, smoothed, complexity = [], [], None
+        for images, sizes in batches:
+            terms, residual = measure(images, self._with_sizes(images)[1] if sizes is None else sizes)
+            found.append(terms)
+            smoothed += [thinned(one) for one in self._smoothed(residual.numpy(), sizes)]
+            advance(len(images))
+        if not found:
+            raise ValueError("There are no images to calibrate on.")
+        if self.settings.score == "complexity":
+            complexity = Complexity.fit(*(np.concatenate(values) for values in list(zip(*found))[:3]))
+            complexity = complexity.pooled_to(np.concatenate([self._pool(terms, complexity)[0] for terms in found]))
+        scores = np.concatenate([self._pool(terms, complexity)[0] for terms in found])
+        settings = dataclasses.asdict(self.settings)
+        self.calibration = Calibration.fit(scores, smoothed, false_positive_rate, settings, complexity)
         return self
+
+    def _measurement(self):
+        """What calibrating needs of prepared images: a `tf.function` to `(_Terms, residual maps)`."""
+        search, shape = self._ready_search(), self.preparation.image_shape
+
+        def measure(images, sizes):
+            searched = self._search_images(search, images, sizes)
+            residual = maps.residual_image(searched.images, searched.result.reconstruction)
+            return searched.terms, residual if searched.layout is None else stitch(residual, searched.layout)
+
+        return tf.function(measure, input_signature=[tf.TensorSpec((None, *shape)), tf.TensorSpec((None, 2), tf.int32)])
 
     def predict(self, x, batch_size=BATCH_SIZE, verbose="auto", steps=None, callbacks=None):
         """Score images.
@@ -262,34 +292,55 @@ class AnoGAN(OneFileModel):
 
     def _score(self, search, images, sizes):
         """Scores and maps of prepared images `[N, H, W, C]`, of which `sizes` `[N, 2]` matter only with a tiling."""
-        if self.tiling is not None:
-            return self._score_tiles(search, images, sizes)
-        result = search(images, tf.constant(self._starts))
+        searched = self._search_images(search, images, sizes)
+        result, layout = searched.result, searched.layout
+        score, shares = self._pool(searched.terms, self.calibration and self.calibration.complexity)
+        residual, reconstruction = maps.residual_image(searched.images, result.reconstruction), to_pixels(result.reconstruction)
+        if layout is None:
+            return {
+                "score": score,
+                "residual_score": result.residual_loss,
+                "discrimination_score": result.discrimination_loss,
+                "residual": residual,
+                "reconstruction": reconstruction,
+                "z": result.z,
+                "steps": result.steps,
+                "converged": result.converged,
+            }
         return {
-            "score": result.loss,
-            "residual_score": result.residual_loss,
-            "discrimination_score": result.discrimination_loss,
-            "residual": maps.residual_image(images, result.reconstruction),
-            "reconstruction": to_pixels(result.reconstruction),
-            "z": result.z,
-            "steps": result.steps,
-            "converged": result.converged,
-        }
-
-    def _score_tiles(self, search, images, sizes):
-        layout = lay_out(sizes, tuple(tf.unstack(tf.shape(images)[:3])), self.image_shape[:2], self.tiling.stride)
-        tiles = cut(images, layout)
-        result = search(tiles, tf.constant(self._starts))
-        shares = highest(result.loss, layout, self.tiling.top)
-        return {
-            "score": pool(result.loss, shares, layout),
-            "residual_score": pool(result.residual_loss, shares, layout),
-            "discrimination_score": pool(result.discrimination_loss, shares, layout),
-            "residual": stitch(maps.residual_image(tiles, result.reconstruction), layout),
-            "reconstruction": stitch(to_pixels(result.reconstruction), layout),
+            "score": score,
+            "residual_score": pool(result.residual_loss, shares, layout.owners),
+            "discrimination_score": pool(result.discrimination_loss, shares, layout.owners),
+            "residual": stitch(residual, layout),
+            "reconstruction": stitch(reconstruction, layout),
             "steps": tf.math.segment_max(result.steps, layout.owners),
             "converged": tf.math.segment_min(tf.cast(result.converged, tf.int32), layout.owners) > 0,
         }
+
+    def _search_images(self, search, images, sizes):
+        """`_Searched` images, or their tiles."""
+        layout, owners = None, tf.range(tf.shape(images)[0])
+        sides = tf.fill(tf.shape(owners), WHOLE)
+        if self.tiling is not None:
+            layout = lay_out(sizes, tuple(tf.unstack(tf.shape(images)[:3])), self.image_shape[:2], self.tiling.stride)
+            images, owners, sides = cut(images, layout), layout.owners, layout.sides
+        result = search(images, tf.constant(self._starts))
+        busy = None
+        if self.settings.score == "complexity":
+            busy = map_blocks(mean_variation, (images,), self.settings.block)
+        return _Searched(images, layout, result, _Terms(result.loss, busy, sides, owners))
+
+    def _pool(self, terms, complexity):
+        """`(scores [N], shares [T])` of images from their own terms or their tiles'; `complexity` is None or a `Complexity`."""
+        scores = terms.losses
+        if complexity is not None:
+            # In blocks: a logarithm's last bit depends on how many are taken at once.
+            scores = map_blocks(complexity.of_tiles, (terms.losses, terms.complexities, terms.sides), self.settings.block)
+        if self.tiling is None:
+            return scores, None
+        shares = highest(scores, terms.owners, self.tiling.top)
+        pooled = pool(scores, shares, terms.owners)
+        return (pooled if complexity is None else complexity.of_images(pooled)), shares
 
     def _with_sizes(self, images):
         """`(images, sizes)` of images that are whole."""
@@ -421,6 +472,10 @@ class AnoGAN(OneFileModel):
 
     def _check_calibrated_settings(self):
         if self.calibration is None:
+            if self.settings.score == "complexity":
+                raise ValueError(
+                    "score='complexity' is relative to held-out normal images: call calibrate() first, or take score='loss'."
+                )
             return
         now = dataclasses.asdict(self.settings)
         changed = {name: value for name, value in self.calibration.settings.items() if now.get(name) != value}

@@ -116,13 +116,13 @@ def search(networks, images, drawn, settings, compiled=None, refill=True):
     """
     run = compiled or stages(networks, settings)
     count, restarts = tf.shape(images)[0], settings.restarts
-    features, starts = _map_blocks(lambda images: run.begin(images, drawn), (images,), settings.block)
+    features, starts = map_blocks(lambda images: run.begin(images, drawn), (images,), settings.block)
     # Every pair of image and start is a row of its own: [image 0 start 0, image 0 start 1, ...].
     owners = tf.repeat(tf.range(count), restarts)
     starts = tf.reshape(starts, (-1, starts.shape[-1]))
     ended = _run_queue(run.advance, networks, images, features, owners, starts, settings, refill)
     rows = (tf.gather(images, owners), tf.gather(features, owners), ended)
-    results, objective = _map_blocks(run.finish, rows, settings.block)
+    results, objective = map_blocks(run.finish, rows, settings.block)
     best = tf.argmin(tf.reshape(objective, (count, restarts)), axis=1, output_type=tf.int32)
     chosen = tf.range(count) * restarts + best
     return tf.nest.map_structure(lambda rows: tf.gather(rows, chosen), results)
@@ -151,7 +151,7 @@ def compile_stages(networks, settings, jit_compile=False):
     return Stages(tf.function(plain.begin), advance, tf.function(plain.finish))
 
 
-def _map_blocks(function, rows, block):
+def map_blocks(function, rows, block):
     """Run `function` on `block` rows at a time; the last block is filled up with zeros. None runs it on all rows at once."""
     if block is None:
         return function(*rows)

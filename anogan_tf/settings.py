@@ -8,6 +8,7 @@ from anogan_tf import latent
 MODES = ("search", "encoder", "refine")
 OPTIMIZERS = ("adam", "bfgs")
 LOSSES = ("feature_matching", "reference", "f-anogan")
+SCORES = ("loss", "complexity")
 KEEPS = ("best", "last")
 PRECISIONS = ("float32", "bfloat16")
 # What a setting is where it isn't given.
@@ -42,6 +43,8 @@ class SearchSettings:
         loss: the terms of the loss: "feature_matching" (the paper's), "reference" (its discrimination term is Yeh et al.'s),
             or "f-anogan" (mean squares, residual + kappa * discrimination; weight is not used).
         kappa: see loss.
+        score: what is reported, the "loss" of the returned z (the paper's A), or by how much it exceeds that of normal images as
+            busy as this one: "complexity", see `calibration.Complexity`.
         keep: which z is returned, the "best" seen or the "last" (the paper's).
         prior: what z was drawn from in training, "normal" or "uniform".
         constraint: None, "project" (z stays in the ball or cube of the prior) or "penalty" (a prior term in the loss).
@@ -64,6 +67,7 @@ class SearchSettings:
     candidates: int | None = None
     loss: str = "feature_matching"
     kappa: float = 1.0
+    score: str = "loss"
     keep: str = "best"
     prior: str = "normal"
     constraint: str | None = None
@@ -81,7 +85,7 @@ class SearchSettings:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         for name, allowed in (
-            ("optimizer", OPTIMIZERS), ("loss", LOSSES), ("keep", KEEPS),
+            ("optimizer", OPTIMIZERS), ("loss", LOSSES), ("score", SCORES), ("keep", KEEPS),
             ("constraint", latent.CONSTRAINTS), ("precision", PRECISIONS),
         ):  # fmt: skip
             self._check_one_of(name, allowed)

@@ -43,12 +43,14 @@ class Layout(NamedTuple):
         places: `[T, p, q]` int32: which pixel of the batch, of all its N * H * W, a tile shows. At the image's edge they are
             mirrored, where it is smaller than a tile.
         weights: `[T, p, q]` float32: how much a tile counts in the map at its pixels; 0 where mirrored.
+        sides: `[T]` int32: the sum of 1, 2, 4 and 8 for the image's top, bottom, left and right side that a tile touches.
         shape: `(N, H, W)`.
     """
 
     owners: tf.Tensor
     places: tf.Tensor
     weights: tf.Tensor
+    sides: tf.Tensor
     shape: tuple
 
 
@@ -70,14 +72,17 @@ def lay_out(sizes, shape, tile, stride):
     owners = tf.repeat(tf.range(shape[0]), counts)
     number = tf.range(tf.size(owners)) - tf.gather(tf.cumsum(counts, exclusive=True), owners)
     columns = tf.gather(grid[:, 1], owners)
-    first = tf.minimum(tf.stack([number // columns, number % columns], axis=1) * stride, tf.gather(beyond, owners))
+    last = tf.gather(beyond, owners)
+    first = tf.minimum(tf.stack([number // columns, number % columns], axis=1) * stride, last)
+    touched = tf.concat([first == 0, first == last], axis=1)  # top, left, bottom, right
+    sides = tf.reduce_sum(tf.cast(touched, tf.int32) * [1, 4, 2, 8], axis=1)
     rows, columns = (first[:, axis, tf.newaxis] + tf.range(tile[axis]) for axis in (0, 1))
     height, width = (tf.gather(sizes[:, axis, tf.newaxis], owners) for axis in (0, 1))
     places = _mirrored(rows, height)[:, :, tf.newaxis] * shape[2] + _mirrored(columns, width)[:, tf.newaxis]
     places += (owners * shape[1] * shape[2])[:, tf.newaxis, tf.newaxis]
     window = tf.constant(np.multiply.outer(*map(_taper, tile)), tf.float32)
     inside = (rows < height)[:, :, tf.newaxis] & (columns < width)[:, tf.newaxis]
-    return Layout(owners, places, window * tf.cast(inside, tf.float32), tuple(shape))
+    return Layout(owners, places, window * tf.cast(inside, tf.float32), sides, tuple(shape))
 
 
 def _mirrored(numbers, count):
@@ -103,24 +108,24 @@ def stitch(values, layout):
     return tf.reshape(maps, (*layout.shape, channels))
 
 
-def highest(scores, layout, top):
+def highest(scores, owners, top):
     """Which tiles an image's score is the mean of, `[T]` float32: 1 / k for its k = `top` highest scores `[T]`, 0 for others.
 
     An image of fewer tiles counts them all. Feed it to `pool`.
     """
     order = tf.argsort(scores, direction="DESCENDING", stable=True)
-    order = tf.gather(order, tf.argsort(tf.gather(layout.owners, order), stable=True))  # by image, then by score
-    counts = tf.math.segment_sum(tf.ones_like(layout.owners), layout.owners)
-    rank = tf.range(tf.size(order)) - tf.gather(tf.cumsum(counts, exclusive=True), layout.owners)
+    order = tf.gather(order, tf.argsort(tf.gather(owners, order), stable=True))  # by image, then by score
+    counts = tf.math.segment_sum(tf.ones_like(owners), owners)
+    rank = tf.range(tf.size(order)) - tf.gather(tf.cumsum(counts, exclusive=True), owners)
     # Looked up, not divided: a graph's reciprocal can be a last bit off.
     parts = tf.constant(1.0 / np.arange(1, top + 1), tf.float32)
-    share = tf.gather(tf.gather(parts, tf.minimum(counts, top) - 1), layout.owners)
+    share = tf.gather(tf.gather(parts, tf.minimum(counts, top) - 1), owners)
     return tf.scatter_nd(order[:, tf.newaxis], tf.where(rank < top, share, 0.0), tf.shape(order))
 
 
-def pool(values, shares, layout):
+def pool(values, shares, owners):
     """Values of tiles `[T]` as values of images `[N]`: sums weighted by `shares`."""
-    return tf.math.segment_sum(values * shares, layout.owners)
+    return tf.math.segment_sum(values * shares, owners)
 
 
 def random_tiles(image, tile, count, rng):

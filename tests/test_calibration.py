@@ -1,7 +1,10 @@
+import json
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from anogan_tf.calibration import Calibration, check_count
+from anogan_tf.calibration import WHOLE, Calibration, Complexity, check_count, mean_variation
 
 SETTINGS = {"steps": 5}
 
@@ -62,3 +65,63 @@ def test_config_keeps_every_bit():
     again = Calibration.from_config(calibration.get_config())
     np.testing.assert_array_equal(again.scores, calibration.scores)
     assert again.scores.dtype == np.float32 and again.threshold == calibration.threshold and again.settings == SETTINGS
+
+
+def busy_normals(count=4000, slope=1.5):
+    rng = np.random.default_rng(0)
+    x = rng.normal(-2.0, 0.5, count)
+    return np.exp(3.0 + slope * x + rng.normal(0.0, 0.2, count)), np.exp(x)
+
+
+def test_a_score_is_deviations_above_normals_as_busy():
+    losses, complexities = busy_normals()
+    fitted = Complexity.fit(losses, complexities, np.full(len(losses), WHOLE))
+    line = [getattr(fitted, name)[WHOLE] for name in ("intercepts", "slopes", "deviations")]
+    np.testing.assert_allclose(line, [3.0, 1.5, 0.2], rtol=0.02)
+    scores = np.asarray(fitted.of_tiles(losses.astype(np.float32), complexities.astype(np.float32), [WHOLE] * len(losses)))
+    assert scores.mean() == pytest.approx(0.0, abs=1e-4) and scores.std() == pytest.approx(1.0, abs=1e-4)
+    # e^0.4, two deviations, above a plain and a busy normal image
+    queries = np.float32([np.exp(3.4 - 1.5 * 3.0), np.exp(3.4 - 1.5 * 1.2)])
+    found = fitted.of_tiles(queries, np.exp(np.float32([-3.0, -1.2])), [WHOLE, WHOLE])
+    np.testing.assert_allclose(found, [2.0, 2.0], atol=0.15)
+
+
+def test_no_image_is_excused_for_being_busier_than_normals_are():
+    losses, complexities = busy_normals()
+    fitted = Complexity.fit(losses, complexities, np.full(len(losses), WHOLE))
+    most = np.quantile(complexities, 0.99)
+    one, other = np.asarray(fitted.of_tiles(np.float32([5.0, 5.0]), np.float32([most, 100.0]), [WHOLE, WHOLE]))
+    assert one == pytest.approx(other, abs=1e-4)
+
+
+def test_losses_that_fall_with_complexity_are_taken_as_they_are():
+    losses, complexities = busy_normals(slope=-1.0)
+    fitted = Complexity.fit(losses, complexities, np.full(len(losses), WHOLE))
+    assert fitted.slopes == [0.0] * 16
+    scores = np.asarray(fitted.of_tiles(losses.astype(np.float32), complexities.astype(np.float32), [WHOLE] * len(losses)))
+    assert np.diff(scores[np.argsort(losses)]).min() > -1e-5
+
+
+def test_tiles_at_an_edge_have_a_line_of_their_own_where_they_are_many():
+    losses, complexities = busy_normals()
+    sides = np.zeros(len(losses), int)
+    sides[:2000], sides[2000:2010] = 1, 2
+    losses[:2000] *= 10.0
+    fitted = Complexity.fit(losses, complexities, sides)
+    assert fitted.intercepts[1] - fitted.intercepts[0] == pytest.approx(np.log(10.0), abs=0.1)
+    assert fitted.intercepts[2] == fitted.intercepts[15]  # too few: the line of all
+
+
+def test_complexity_is_the_mean_difference_of_neighbours():
+    images = np.random.default_rng(0).random((3, 8, 6, 2)).astype(np.float32)
+    expected = [sum(np.abs(np.diff(image, axis=axis)).sum() for axis in (0, 1)) / image.size for image in images]
+    np.testing.assert_allclose(mean_variation(tf.constant(images)), expected, rtol=1e-2)
+    assert np.isfinite(np.log(mean_variation(tf.zeros((1, 8, 8, 1))))).all()
+
+
+def test_a_config_of_json_keeps_the_complexity():
+    losses, complexities = busy_normals(100)
+    fitted = Complexity.fit(losses, complexities, np.full(100, WHOLE)).pooled_to([1.0, 3.0])
+    calibration = Calibration.fit(np.arange(30.0), np.ones((30, 2, 2)), 0.05, SETTINGS, fitted)
+    again = Calibration.from_config(json.loads(json.dumps(calibration.get_config())))
+    assert again.complexity == fitted and (fitted.level, fitted.spread) == (2.0, 1.0)

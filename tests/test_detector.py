@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from conftest import make_gan
 
-from anogan_tf import networks
+from anogan_tf import calibration, networks
+from anogan_tf.calibration import mean_variation
 from anogan_tf.detector import AnoGAN
 from anogan_tf.preparation import Preparation
 from anogan_tf.settings import SearchSettings
@@ -220,6 +221,23 @@ def test_changed_settings_void_the_calibration(tiny_detector, pixels):
     assert "p_value" not in predict(tiny_detector, pixels)
 
 
+def test_scores_relative_to_complexity_are_deviations_of_normals(tiny_gan, pixels, tmp_path):
+    detector = AnoGAN.from_gan(tiny_gan, steps=3, score="complexity")
+    with pytest.raises(ValueError, match="held-out normal images: call calibrate"):
+        predict(detector, pixels)
+    out = predict(detector.calibrate(pixels), pixels)
+    assert out["score"].mean() == pytest.approx(0.0, abs=1e-3) and out["score"].std() == pytest.approx(1.0, abs=1e-3)
+    np.testing.assert_array_equal(np.sort(out["score"]), detector.calibration.scores)
+    line, busy = detector.calibration.complexity, np.log(mean_variation(detector.preparation(pixels)))
+    losses = predict(detector.with_settings(score="loss"), pixels)["score"]
+    above = np.log(losses) - line.intercepts[15] - line.slopes[15] * np.minimum(busy, line.most[15])
+    np.testing.assert_allclose(out["score"], above / line.deviations[15], atol=1e-3)
+    for rows in (slice(3, 4), slice(5, 22)):
+        assert_same(out, predict(detector, pixels[rows]), rows)
+    detector.save(tmp_path / "detector.keras")
+    assert_same(out, predict(AnoGAN.load(tmp_path / "detector.keras"), pixels))
+
+
 def test_a_failed_calibration_keeps_the_old_one(tiny_detector, pixels):
     tiny_detector.calibrate(pixels[:20])
     threshold = tiny_detector.threshold
@@ -401,6 +419,19 @@ def test_an_image_is_scored_by_its_tiles(tiled, tiny_gan):
         tile[y - top, x - left, 0] if weight else 0 for tile, weight, (top, left) in zip(one_by_one["residual"], seen, places)
     ]
     np.testing.assert_allclose(out["residual"][0][y, x, 0], np.average(residuals, weights=seen), rtol=1e-5)
+
+
+def test_tiles_are_compared_with_tiles_and_images_with_images(tiled, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "LEAST_ALIKE", 5)
+    pictures = photographs(30)
+    detector = tiled.with_settings(score="complexity").calibrate(pictures, 0.1)
+    out = predict(detector, pictures)
+    assert out["score"].mean() == pytest.approx(0.0, abs=1e-3) and out["score"].std() == pytest.approx(1.0, abs=1e-3)
+    np.testing.assert_array_equal(np.sort(out["score"]), detector.calibration.scores)
+    assert len(set(detector.calibration.complexity.intercepts)) > 4
+    np.testing.assert_array_equal(predict(detector, pictures[3:4])["score"], out["score"][3:4])
+    detector.save(tmp_path / "tiled.keras")
+    np.testing.assert_array_equal(predict(AnoGAN.load(tmp_path / "tiled.keras"), pictures)["score"], out["score"])
 
 
 def test_a_tiled_detector_is_calibrated_by_images_and_saved_whole(tiled, tmp_path):

@@ -143,7 +143,9 @@ def test_eight_threads_at_once_see_nothing_of_each_other(served, images):
             assert_same(together, one)
 
 
-@pytest.mark.parametrize("settings", [{**PAPER, "steps": 100}, {"mode": "encoder"}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize(
+    "settings", [{**PAPER, "steps": 100}, {"mode": "encoder"}, {"precision": "bfloat16"}, {"score": "complexity"}]
+)
 def test_other_searches_give_the_same_bits(trained_gan, trained_encoder, boots, settings, tmp_path):
     detector = AnoGAN.from_gan(trained_gan, trained_encoder, **settings).calibrate(boots.train[1800:1820])
     pixels = boots.test[290:306]
@@ -289,7 +291,7 @@ def encoded(pictures):
 @pytest.fixture(scope="module")
 def tiled(trained_gan):
     preparation = Preparation((None, None, 1), scale=0.7, normalise=True)
-    detector = AnoGAN.from_gan(trained_gan, steps=5, preparation=preparation, tiling=Tiling(14, 2))
+    detector = AnoGAN.from_gan(trained_gan, steps=5, score="complexity", preparation=preparation, tiling=Tiling(14, 2))
     return detector.calibrate(photographs(20, seed=9))
 
 

@@ -41,6 +41,16 @@ def test_tiles_are_those_of_a_plain_loop():
     assert set(np.unique(tiles[owners == 4])) <= set(np.unique(images[4]))
 
 
+def test_a_tile_knows_which_sides_of_its_image_it_touches():
+    images, _, layout = batch_of(SIZES)
+    expected = []
+    for height, width in (image.shape[:2] for image in images):
+        for y in starts(max(height, 16)):
+            for x in starts(max(width, 16)):
+                expected.append((y == 0) + 2 * (y + 16 >= height) + 4 * (x == 0) + 8 * (x + 16 >= width))
+    np.testing.assert_array_equal(layout.sides, expected)
+
+
 def test_stitched_tiles_are_the_image_again_and_0_beyond_it():
     images, filled, layout = batch_of(SIZES)
     maps = stitch(cut(filled, layout), layout).numpy()
@@ -80,17 +90,17 @@ def test_an_images_score_is_the_mean_of_its_highest_tiles(top):
     _, _, layout = batch_of(SIZES)
     owners = layout.owners.numpy()
     scores = rng.integers(0, 5, len(owners)).astype(np.float32)  # with ties
-    found = pool(scores, highest(scores, layout, top), layout)
+    found = pool(scores, highest(scores, layout.owners, top), layout.owners)
     expected = [np.sort(scores[owners == number])[::-1][:top].mean() for number in range(len(SIZES))]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    shares = highest(scores, layout, top).numpy()
+    shares = highest(scores, layout.owners, top).numpy()
     assert [np.count_nonzero(shares[owners == n]) for n in range(len(SIZES))] == np.minimum(np.bincount(owners), top).tolist()
 
 
 def test_no_images_have_no_tiles():
     layout = lay_out(tf.zeros((0, 2), tf.int32), (0, 16, 16), TILE, STRIDE)
     assert cut(tf.zeros((0, 16, 16, 3)), layout).shape == (0, 16, 16, 3)
-    assert pool(tf.zeros(0), highest(tf.zeros(0), layout, 1), layout).shape == (0,)
+    assert pool(tf.zeros(0), highest(tf.zeros(0), layout.owners, 1), layout.owners).shape == (0,)
 
 
 def test_random_tiles_are_parts_of_the_image():
