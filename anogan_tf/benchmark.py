@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from anogan_tf import comparisons, data, metrics
+from anogan_tf.calibration import WHOLE, Complexity, mean_variation
 from anogan_tf.detector import AnoGAN
 from anogan_tf.objectives import OBJECTIVES
 from anogan_tf.preparation import Preparation
@@ -23,6 +24,7 @@ from anogan_tf.saving import replacing
 from anogan_tf.settings import PAPER, SearchSettings
 from anogan_tf.workflows import ENCODER_SHARE, silent, train_networks
 
+CALIBRATED = 1000  # training images that complexity is learnt from
 SAMPLE = 1000  # test images that a search of 500 steps scores, drawn from each class in proportion
 EPOCHS, LATENT_DIM = 10, 16
 DIGITS = tuple("0123456789")
@@ -133,6 +135,11 @@ class Run:
 
         return self._kept(objective, train)
 
+    @property
+    def normals(self):
+        """Pixels of some training images."""
+        return self.task.train[np.random.default_rng(self._options["seed"]).permutation(len(self.task.train))[:CALIBRATED]]
+
     def autoencoder(self):
         """The `AnoGAN` of an aCAE."""
 
@@ -201,6 +208,8 @@ def _search(*, sampled=False, objective="dcgan", **settings):
         # Without a tolerance all rows of a block end together: larger blocks are faster, the scores the same within rounding.
         block = {"block": None} if settings.get("tolerance") == 0.0 else {}
         detector = run.detector(objective).with_settings(**settings, **block)
+        if settings.get("score") == "complexity":
+            detector.calibrate(run.normals)
         return detector.predict(run.task.test[rows], verbose=0)["score"]
 
     chosen = SearchSettings(**settings)
@@ -208,7 +217,17 @@ def _search(*, sampled=False, objective="dcgan", **settings):
     config = {name: getattr(chosen, name) for name in names}
     config |= {"sample": SAMPLE} if sampled else {}
     config |= {"objective": objective} if objective != "dcgan" else {}
+    config |= {"score": chosen.score, "calibrated": CALIBRATED} if chosen.score != "loss" else {}
     return Method(config, score, sampled)
+
+
+def _pca_by_complexity(run, rows):
+    groups = [run.normals, run.task.test[rows]]
+    losses = [comparisons.pca_residual(run.task.train, pixels, run.preparation) for pixels in groups]
+    busy = [np.asarray(mean_variation(run.preparation(pixels))) for pixels in groups]
+    whole = [np.full(len(pixels), WHOLE) for pixels in groups]
+    line = Complexity.fit(losses[0], busy[0], whole[0])
+    return np.asarray(line.of_tiles(np.float32(losses[1]), busy[1], whole[1]))
 
 
 def _judge(run, rows):
@@ -229,9 +248,11 @@ PROBES = {name: _probe(probe) for name, probe in zip(("pca", "knn", "svm"), comp
 # In the order of the tables.
 METHODS = {
     **PROBES,
+    "pca_complexity": Method({"components": comparisons.COMPONENTS, "calibrated": CALIBRATED}, _pca_by_complexity, seeded=False),
     "p_d": Method({}, _judge),
     "encoder": _search(mode="encoder"),
     "refine": _search(mode="refine"),
+    "complexity": _search(mode="encoder", score="complexity"),
     "paper": _search(sampled=True, **PAPER),
     "gan_r": _search(sampled=True, **comparisons.GAN_R),
     "acae": Method({"weight": PAPER["weight"]}, _copy),
@@ -240,12 +261,14 @@ METHODS = {
     **SWEEPS["lambda"],
     **SWEEPS["gamma"],
 }
-DEFAULT_METHODS = ("pca", "knn", "svm", "p_d", "encoder", "refine", "paper", "gan_r", "acae")
+DEFAULT_METHODS = (*PROBES, "pca_complexity", "p_d", "encoder", "refine", "complexity", "paper", "gan_r", "acae")
 TITLES = {
     **dict(zip(PROBES, comparisons.PROBES)),
     "p_d": "P_D",
     "encoder": "AnoGAN, `encoder`",
+    "pca_complexity": "PCA, by complexity",
     "refine": "AnoGAN, `refine`",
+    "complexity": "AnoGAN, `encoder`, by complexity",
     "paper": "AnoGAN, the paper's search, sample",
     "gan_r": "GAN_R, sample",
     "acae": "aCAE",
@@ -370,14 +393,15 @@ def write_table(name, out):
     for method in METHODS:
         if found := rows_of(method, rows):
             lines.append(_line(benchmark, TITLES.get(method, method), *_averaged(found, benchmark.classes)))
-    text = [f"# {benchmark.title}", _EXPLANATION.format(name=name, sample=SAMPLE), markdown_table(lines)]
+    text = [f"# {benchmark.title}", _EXPLANATION.format(name=name, sample=SAMPLE, calibrated=CALIBRATED), markdown_table(lines)]
     with replacing(out / f"{name}.md") as path:
         path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
 
 
 _EXPLANATION = """AUROC x 100 by the normal class, written by `anogan bench {name}`; each run is a row of `{name}.jsonl` with its
 settings, versions and date. More than one seed: their mean. "sample" rows score {sample:,} test images, drawn from each class
-in proportion, or all where there are fewer; the others score all. The mean is given once every class has been run."""
+in proportion, or all where there are fewer; the others score all. "by complexity": relative to {calibrated:,} of the training
+images, see `Complexity`. The mean is given once every class has been run."""
 
 
 def _averaged(rows, classes):

@@ -45,6 +45,11 @@ class Mode(str, enum.Enum):
     search = "search"
 
 
+class Score(str, enum.Enum):
+    loss = "loss"
+    complexity = "complexity"
+
+
 class Fit(str, enum.Enum):
     stretch = "stretch"
     pad = "pad"
@@ -220,6 +225,9 @@ def train(
         Optional[Mode],
         typer.Option(show_default="refine, or search without encoder", help="How z is found when images are scored."),
     ] = None,
+    score: Annotated[
+        Score, typer.Option(help="The loss of the search, or how far it exceeds that of normal images as busy as the image.")
+    ] = Score.loss,
     weight: Weight = None,
     steps: Steps = None,
     restarts: Restarts = None,
@@ -254,7 +262,7 @@ def train(
             seed=seed,
             false_positive_rate=false_positive_rate,
             training={**networks, **training},
-            searching=_given(mode=mode and mode.value, weight=weight, steps=steps, restarts=restarts),
+            searching=_given(mode=mode and mode.value, score=score.value, weight=weight, steps=steps, restarts=restarts),
             strict=strict,
             progress=_progress,
         )
