@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/anogan demo -o demo --overwrite
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
+
+docs: $(VENV)/installed-test
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -24,4 +27,4 @@ $(VENV)/installed-test: setup.cfg pyproject.toml | $(VENV)/bin/python
 	touch $@ $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build docs/_build *.egg-info

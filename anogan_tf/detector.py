@@ -129,7 +129,7 @@ class AnoGAN(OneFileModel):
 
     @property
     def tiling(self):
-        """The `Tiling`, or None. For another make another detector: what was calibrated holds for this one."""
+        """The `Tiling`, or None. For another make another detector, since what was calibrated holds for this one."""
         return self._tiling
 
     @property
@@ -238,7 +238,7 @@ class AnoGAN(OneFileModel):
               (with the loss "f-anogan" the sum is residual_score + kappa * discrimination_score, and both are mean squares)
             - `residual_score` `[N]`: R, the sum of `residual`
             - `discrimination_score` `[N]`: D
-            - `residual` `[N, H, W, C]`: |x - G(z)| in network units (the pixels' range is 2)
+            - `residual` `[N, H, W, C]`: `|x - G(z)|` in network units (the pixels' range is 2)
             - `reconstruction` `[N, H, W, C]`: G(z) in [0, 1]
             - `z` `[N, latent_dim]`, `steps` `[N]`, `converged` `[N]`
             - once calibrated: `p_value` `[N]`, `is_anomaly` `[N]`

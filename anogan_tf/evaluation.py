@@ -33,12 +33,12 @@ class Evaluation(NamedTuple):
         rows: `[N]`, the source's row of each image that was scored.
         entries: `[N]`, its `Entry`.
         labels: `[N]`, 0 normal, 1 anomalous.
-        results: `{name: [N]}`: the scores of `AnoGAN.predict`, p_value, is_anomaly, steps, converged.
-        comparisons: `{method: [N]}`, other scores of the same images.
-        pixels: `{label of the images: PixelMetrics}`, of the images whose mask is known, normals among them.
+        results: by name, `[N]` each: the scores of `AnoGAN.predict`, p_value, is_anomaly, steps, converged.
+        comparisons: by method, `[N]` each: other scores of the same images.
+        pixels: by label of the images, their `PixelMetrics`, of those whose mask is known, normals among them.
         embedding: `([M, 2], [M])`, t-SNE of discriminator features and the labels, or None.
-        loss_curve: `(steps, {"normal": medians, "anomaly": medians})`, or None where nothing is searched.
-        skipped: the `Picture`s that couldn't be read.
+        loss_curve: steps, and the medians of normal images and of anomalies by name, or None where nothing is searched.
+        skipped: a `Picture` for each image that couldn't be read.
         synthetic: whether the anomalies were drawn.
     """
 

@@ -92,7 +92,7 @@ def image_metrics(labels, scores, flagged, samples=SAMPLES, seed=0):
         seed: of the samples.
 
     Returns:
-        `{name: (value, low, high)}` for auroc, auprc, best_f1, f1, false_positive_rate and true_positive_rate.
+        A dict of `(value, low, high)` by name, for auroc, auprc, best_f1, f1, false_positive_rate and true_positive_rate.
     """
     labels, scores, flagged = np.asarray(labels, int), np.asarray(scores), np.asarray(flagged, bool)
     values = (auroc(labels, scores), auprc(labels, scores), best_f1(labels, scores)[0], f1_score(labels, flagged))
