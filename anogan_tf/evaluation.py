@@ -128,6 +128,8 @@ def evaluate(detector, source, rows=None, *, probed=None, seed=0, strict=False, 
     check_both_kinds(labels == 0, seen.skipped)
     results = {name: np.concatenate(parts) for name, parts in seen.results.items()}
     others = {"R": results["residual_score"], "D": results["discrimination_score"]}
+    if detector.settings.score != "loss":
+        others = {"A": _loss_of(detector.settings, results), **others}
     if not detector.tiling:
         others["P_D"] = np.concatenate(seen.discriminator)
     if trained:
@@ -144,6 +146,12 @@ def evaluate(detector, source, rows=None, *, probed=None, seed=0, strict=False, 
         seen.skipped,
         isinstance(source, SyntheticSource),
     )
+
+
+def _loss_of(settings, results):
+    """The loss of the search from its two terms."""
+    shares = (1.0, settings.kappa) if settings.loss == "f-anogan" else (1.0 - settings.weight, settings.weight)
+    return shares[0] * results["residual_score"] + shares[1] * results["discrimination_score"]
 
 
 def _sample(source, rows, seed):
@@ -282,7 +290,7 @@ def _embed(features, seed):
 
 
 def _follow_loss(detector, images, progress):
-    """`(steps, {"normal": medians, "anomaly": medians})` of the score when the search ends after so many steps.
+    """`(steps, {"normal": medians, "anomaly": medians})` of the loss when the search ends after so many steps.
 
     None where nothing is searched, or none of the images drawn for it could be read.
     """
@@ -293,7 +301,7 @@ def _follow_loss(detector, images, progress):
     curves = {"normal": [], "anomaly": []}
     with progress("Loss", len(steps)) as advance:
         for count in steps:
-            follower = detector.with_settings(steps=count, tolerance=0.0)
+            follower = detector.with_settings(steps=count, tolerance=0.0, score="loss")
             for kind, normal in (("normal", True), ("anomaly", False)):
                 batches = map(fill_up, grouped(images[normal], TRACED))
                 scores = [follower.predict_prepared(*batch)["score"] for batch in batches]

@@ -91,13 +91,18 @@ def measure(detector, evaluation):
         "kinds": [_measure_kind(evaluation, kind) for kind in np.unique(evaluation.kinds[labels == 1]).tolist()],
         "comparisons": {
             name: {"auroc": _rounded(metrics.auroc(labels, values)), "auprc": _rounded(metrics.auprc(labels, values))}
-            for name, values in {"A": scores, **evaluation.comparisons}.items()
+            for name, values in {score_name(detector): scores, **evaluation.comparisons}.items()
         },
         "loss_curve": evaluation.loss_curve and {"steps": evaluation.loss_curve[0], **evaluation.loss_curve[1]},
         "settings": _settings(detector),
         "machine": machine(),
         "time": datetime.datetime.now().isoformat(timespec="minutes"),
     }
+
+
+def score_name(detector):
+    """What tables and legends call the detector's score."""
+    return "A" if detector.settings.score == "loss" else "A, by complexity"
 
 
 def _most_likely_rate(calibration):
@@ -168,7 +173,7 @@ FIGURE_NOTES = {
     "roc": "True-positive rate against false-positive rate over all thresholds; chance is the diagonal.",
     "precision-recall": "Share of anomalies among flagged images against share of anomalies that are flagged; chance is dotted.",
     "histogram": "How many images have which anomaly score; those to the right of the threshold are flagged.",
-    "loss": "Median anomaly score if the search ends after so many steps. Normal images should fall, anomalies stay up.",
+    "loss": "Median loss A if the search ends after so many steps. Normal images should fall, anomalies stay up.",
     "embedding": "The discriminator's features f(x), laid out by t-SNE: what is near is alike, the axes have no unit.",
 }
 
@@ -176,7 +181,7 @@ FIGURE_NOTES = {
 def _figures(detector, evaluation):
     """`(SVG, what it shows)` of each."""
     labels, scores = evaluation.labels, evaluation.results["score"]
-    every = {"A": scores, **evaluation.comparisons}
+    every = {score_name(detector): scores, **evaluation.comparisons}
     figures = {
         "roc": plots.roc_figure(labels, every),
         "precision-recall": plots.precision_recall_figure(labels, every),

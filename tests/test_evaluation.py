@@ -65,6 +65,16 @@ def test_probes_are_fitted_to_the_training_side(source, evaluation):
         np.testing.assert_allclose(evaluation.comparisons[name], expected, rtol=2e-2, err_msg=name)
 
 
+def test_a_score_by_complexity_has_the_loss_beside_it(detector, source, evaluation, tmp_path, boots):
+    relative = detector.with_settings(score="complexity").calibrate(boots.train[1900:])
+    numbers, found = write_report(relative, source, tmp_path, title="boots")
+    np.testing.assert_allclose(found.comparisons["A"], evaluation.results["score"], rtol=1e-5)
+    assert found.loss_curve == evaluation.loss_curve
+    names = list(numbers["comparisons"])
+    assert names[:4] == ["A, by complexity", "A", "R", "D"]
+    assert "standard deviations the logarithm of A" in (tmp_path / "report.html").read_text()
+
+
 def test_the_loss_falls_with_the_steps(detector, evaluation):
     steps, curves = evaluation.loss_curve
     assert steps[0] == 0 and steps[-1] == detector.settings.steps == 3
