@@ -27,6 +27,7 @@ _HOMES = {
     "settings": ("SearchSettings",),
     "synthetic": ("SyntheticSource", "draw_defect"),
     "tiling": ("Tiling", "random_tiles"),
+    "unfolding": ("Unfolding",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -450,6 +450,27 @@ def export(
         console.print(f"Wrote {version}. Point TensorFlow Serving's model_base_path at {base.resolve()}.", highlight=False)
 
 
+@app.command(name="app")
+def serve_page(
+    model: Annotated[Path, typer.Argument(help="A model file that `anogan train` wrote.")],
+    examples: Annotated[
+        Optional[Path], typer.Option(show_default="none", help="A folder of pictures to choose from; a dozen of them are shown.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to answer on; 0.0.0.0 lets other machines ask.")] = "127.0.0.1",
+    port: Annotated[
+        Optional[int], typer.Option(min=1, max=65535, show_default="the first free one from 7860 on", help="The port.")
+    ] = None,
+):
+    """Try a model in the browser: drop a picture, see its score, where it is anomalous, and how the search went."""
+    with _errors():
+        with _loading():
+            from anogan_tf.app import EXAMPLES, run_app
+            from anogan_tf.data import list_images
+        detector = _load_calibrated(model)
+        paths = [] if examples is None else list(dict.fromkeys(entry.path for entry in list_images(examples)))
+        run_app(detector, model.stem, paths[:: max(1, len(paths) // EXAMPLES)][:EXAMPLES], host=host, port=port)
+
+
 @bench.command()
 def speed(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for speed.md, speed.json and loss_curves.png.")] = Path(

@@ -14,6 +14,7 @@ from anogan_tf.metrics import PixelMetrics
 from anogan_tf.preparation import Preparation, to_pixels
 from anogan_tf.synthetic import SyntheticSource
 from anogan_tf.tiling import fill_up, grouped
+from anogan_tf.unfolding import Unfolding
 from anogan_tf.workflows import SCORE_COLUMNS, names_used, normal_rows, rows_to_score, score_batches, silent, whole_name
 
 PROBE_SIDE = 32  # pixels: the cheap probes see images no larger
@@ -301,11 +302,10 @@ def _follow_loss(detector, images, progress):
     curves = {"normal": [], "anomaly": []}
     with progress("Loss", len(steps)) as advance:
         for count in steps:
-            follower = detector.with_settings(steps=count, tolerance=0.0, score="loss")
+            follower = Unfolding(detector, [count])
             for kind, normal in (("normal", True), ("anomaly", False)):
-                batches = map(fill_up, grouped(images[normal], TRACED))
-                scores = [follower.predict_prepared(*batch)["score"] for batch in batches]
-                curves[kind].append(float(np.median(np.concatenate(scores))))
+                losses = [follower(*batch)["loss"][0] for batch in map(fill_up, grouped(images[normal], TRACED))]
+                curves[kind].append(float(np.median(np.concatenate(losses))))
             advance()
     return steps, curves
 

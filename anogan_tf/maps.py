@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 SMOOTHING = 1.0  # pixels, standard deviation
+OPACITY = 0.7  # of a heatmap over its image, where it is hottest
 COLOURS = "turbo"  # its hot end shows on black and on white alike
 
 
@@ -47,7 +48,7 @@ def heatmap(smoothed, low, high):
     return tf.clip_by_value((smoothed - low) * (1.0 / max(high - low, 1e-6)), 0.0, 1.0)
 
 
-def overlay(pixels, heat, opacity=0.7):
+def overlay(pixels, heat, opacity=OPACITY):
     """Lay a heatmap over its image: the hotter, the more opaque, and where it is 0 the image itself.
 
     Args:

@@ -122,6 +122,19 @@ def score_histogram(labels, scores, threshold):
     return figure
 
 
+def score_among_normals(normals, score, threshold):
+    """Histogram of held-out normals' scores, with the threshold and one image's score."""
+    figure = _figure(5.4, 3.0)
+    figure.set_layout_engine("constrained")
+    axes = figure.add_subplot()
+    axes.hist(normals, 30, alpha=0.6, color="tab:blue", label="held-out normal images")
+    axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.4g}")
+    axes.axvline(score, color="tab:orange", linewidth=2.0, label=f"this image {score:.4g}")
+    axes.set(xlabel="anomaly score", ylabel="images")
+    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    return figure
+
+
 def loss_curves(curves, scale="log"):
     """Median loss against steps of the search.
 

@@ -461,7 +461,7 @@ def _most_anomalous(detector, top, batch, results, residuals):
         pictures = (to_pixels(sample.image), results["reconstruction"][row], heat)
         title = (
             f"{sample.entry.label} {Path(sample.entry.name).name[-24:]}".strip()
-            + f"  {results['score'][row]:.0f}  p={results['p_value'][row]:.3f}"
+            + f"  {results['score'][row]:.4g}  p={results['p_value'][row]:.3f}"
         )
         # Copies: a part of a batch would keep all of it.
         return (*(picture[::step, ::step].copy() for picture in pictures), title)

@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "warmup": "",
     "serving": "backend decoding preparation saving tiling warmup",
     "detector": "backend calibration folding inversion maps networks preparation saving serving settings tiling warmup",
+    "unfolding": "",
     "callbacks": "backend maps saving",
     "plots": "maps metrics saving",
     "comparisons": "autoencoder backend detector fitting networks preparation settings",
@@ -46,6 +47,7 @@ MAY_IMPORT = {
     "benchmark": ROOMS_ABOVE,
     "tile_benchmark": ROOMS_ABOVE,
     "speed": ROOMS_ABOVE,
+    "app": ROOMS_ABOVE,
     "cli": ROOMS_ABOVE,
     "__main__": "cli",
 }

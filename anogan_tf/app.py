@@ -1,0 +1,214 @@
+"""A page to try a detector on: `anogan app MODEL.keras`. Gradio is imported when the page is made."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from anogan_tf import plots
+from anogan_tf.data import FileSource
+from anogan_tf.maps import OPACITY, overlay
+from anogan_tf.unfolding import Unfolding
+from anogan_tf.workflows import DISPLAY_SIDE, score_batches, score_files
+
+EXAMPLES = 12  # pictures to choose from
+STRIP_SIDE = 112  # pixels of a picture in the strip
+
+
+class Answer(NamedTuple):
+    """What the page shows of one picture.
+
+    Attributes:
+        verdict: Markdown.
+        histogram: a matplotlib figure.
+        picture: `[h, w, c]` uint8.
+        heat: `[h, w]` in [0, 1].
+        reconstruction: `[h, w, 3]` uint8.
+        strip: `(G(z) [h, w, 3] uint8, after how many steps)`, in their order.
+    """
+
+    verdict: str
+    histogram: object
+    picture: np.ndarray
+    heat: np.ndarray
+    reconstruction: np.ndarray
+    strip: list
+
+
+def answer(detector, unfolding, path):
+    """Score one file.
+
+    Args:
+        detector: a calibrated `AnoGAN`.
+        unfolding: its `Unfolding`.
+        path: of the file.
+
+    Returns:
+        `Answer`, about the file's first image.
+
+    Raises:
+        ValueError: for a file that can't be read, with the reason.
+    """
+    source, skipped = FileSource.of([path]), []
+    batches = list(score_batches(detector, source, [0], skipped, DISPLAY_SIDE))
+    if skipped:
+        raise ValueError(f"{Path(path).name}: {skipped[0].reason}")
+    ((sample,), results, residuals) = batches[0]
+    shape = sample.display.shape[:2]
+    heat = np.asarray(detector.preparation.restore(detector.heatmap(residuals), shape))[0]
+    unfolded = unfolding(sample.image[np.newaxis])["reconstruction"][:, 0]
+    return Answer(
+        _verdict(detector, source, results),
+        plots.score_among_normals(detector.calibration.scores, float(results["score"][0]), detector.threshold),
+        sample.display,
+        heat,
+        _levels(results["reconstruction"][0]),
+        [(_enlarged(_levels(made)), f"{count} steps") for made, count in zip(unfolded, unfolding.steps)],
+    )
+
+
+def _verdict(detector, source, results):
+    score, p_value = float(results["score"][0]), float(results["p_value"][0])
+    rate, count = detector.calibration.false_positive_rate, len(detector.calibration.scores)
+    label = "Anomaly" if results["is_anomaly"][0] else "Normal"
+    more = f" The file holds {len(source.entries)} images; this is the first." if len(source.entries) > 1 else ""
+    return (
+        f"## {label}\n\nscore **{score:.4g}**, threshold {detector.threshold:.4g}, p = **{p_value:.3f}**\n\n"
+        f"{p_value:.1%} of normal images would score as high, judged by {count}; at {rate:.0%} or less it is an anomaly.{more}"
+    )
+
+
+def _levels(values):
+    """Pixels `[h, w, c]` in [0, 1] as `[h, w, 3]` uint8."""
+    return np.broadcast_to(np.uint8(np.round(np.clip(values, 0.0, 1.0) * 255.0)), (*values.shape[:2], 3))
+
+
+def _enlarged(picture):
+    times = max(1, STRIP_SIDE // max(picture.shape[:2]))
+    return np.kron(picture, np.ones((times, times, 1), np.uint8))
+
+
+def score_to_csv(detector, paths, out):
+    """Score files into `OUT/scores.csv`, and `OUT/skipped.csv` where some can't be read.
+
+    Returns:
+        `(paths of what was written, a sentence about it)`.
+    """
+    scored = score_files(detector, FileSource.of(paths), out, heatmaps=False)
+    files = [str(path) for path in (Path(out) / "scores.csv", Path(out) / "skipped.csv") if path.exists()]
+    skipped = (
+        f" {len(scored.skipped)} can't be read: {scored.skipped[0].name}: {scored.skipped[0].reason}." if scored.skipped else ""
+    )
+    return files, f"{scored.anomalous} of {scored.scored} images are anomalous.{skipped}"
+
+
+def build_app(detector, title, examples=()):
+    """The page, a `gradio.Blocks`.
+
+    Args:
+        detector: a calibrated `AnoGAN`.
+        title: of the page.
+        examples: paths of pictures to choose from.
+
+    Raises:
+        ModuleNotFoundError: without Gradio, naming the extra.
+        ValueError: for a detector without a threshold.
+    """
+    gradio = _import_gradio()
+    if detector.calibration is None:
+        raise ValueError("The detector has no threshold: call calibrate() before it is shown.")
+    unfolding, folders = Unfolding(detector), tempfile.TemporaryDirectory(prefix="anogan-app-")
+
+    def draw(shown, opacity):
+        return None if shown is None else overlay(*shown, opacity)
+
+    def look(path, opacity):
+        if path is None:
+            return None, None, None, None, None, None
+        try:
+            found = answer(detector, unfolding, path)
+        except (ValueError, OSError) as error:
+            return f"## Not scored\n\n{error}", None, None, None, None, None
+        shown = (found.picture, found.heat)
+        return found.verdict, draw(shown, opacity), _enlarged(found.reconstruction), found.histogram, found.strip, shown
+
+    def score_many(paths):
+        if not paths:
+            return None, "Choose files first."
+        try:
+            return score_to_csv(detector, paths, tempfile.mkdtemp(dir=folders.name))
+        except (ValueError, OSError) as error:
+            return None, f"Not scored: {error}"
+
+    examples = [str(path) for path in examples]
+    with gradio.Blocks(title=title, analytics_enabled=False) as page:
+        page.folders = folders  # they live as long as the page
+        gradio.Markdown(f"# {title}")
+        shown = gradio.State()
+        with gradio.Tab("One picture"), gradio.Row():
+            with gradio.Column():
+                file = gradio.File(label="Drop a picture here", type="filepath", height=140)
+                if examples:
+                    gallery = gradio.Gallery(examples, label="Or choose one", columns=6, height=170, allow_preview=False)
+                verdict = gradio.Markdown(min_height=120)
+                histogram = gradio.Plot(label="The score among those of normal images")
+            with gradio.Column():
+                picture = gradio.Image(label="Heatmap: residual on the scale of normal images", height=360)
+                opacity = gradio.Slider(0.0, 1.0, OPACITY, label="Opacity of the heatmap")
+                reconstruction = gradio.Image(label="Reconstruction: the normal image nearest to it", height=240)
+                strip = gradio.Gallery(label="The search: G(z) after so many steps", columns=5, height=200)
+        with gradio.Tab("Many files"):
+            files = gradio.File(label="Drop files here", type="filepath", file_count="multiple")
+            button = gradio.Button("Score", variant="primary")
+            sentence, table = gradio.Markdown(), gradio.File(label="scores.csv", interactive=False, file_count="multiple")
+        outputs = [verdict, picture, reconstruction, histogram, strip, shown]
+        alone = {"concurrency_id": "search"}  # a search keeps all cores busy
+        file.change(look, [file, opacity], outputs, api_name="look", **alone)
+        opacity.change(draw, [shown, opacity], picture, show_progress="hidden", api_name=False)
+        button.click(score_many, files, [table, sentence], api_name="score_many", **alone)
+        if examples:
+
+            def choose(opacity, event: gradio.SelectData):
+                return look(examples[event.index], opacity)
+
+            gallery.select(choose, opacity, outputs, api_name=False, **alone)
+    return page
+
+
+def run_app(detector, title, examples=(), *, host="127.0.0.1", port=None, block=True):
+    """Serve the page until the process is interrupted.
+
+    Args:
+        detector, title, examples: as for `build_app`.
+        host: the address it answers on; by default this machine alone can ask.
+        port: by default the first free one from 7860 on.
+        block: whether it returns only when interrupted.
+
+    Returns:
+        The page, whose `local_url` is its address.
+    """
+    gradio = _import_gradio()
+    page = build_app(detector, title, examples)
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none from elsewhere
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        show_error=True,
+        theme=gradio.themes.Default(**fonts),
+        prevent_thread_lock=not block,
+        allowed_paths=[str(Path(path).parent) for path in examples],
+        footer_links=[],
+    )
+    return page
+
+
+def _import_gradio():
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
+    try:
+        import gradio
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("The page needs Gradio: pip install 'anogan_tf[app]'.") from None
+    return gradio

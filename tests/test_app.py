@@ -1,0 +1,72 @@
+"""The page of `anogan app`: what it answers, and that a browser could ask it. Driving a real browser is not part of the suite."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anogan_tf import app
+from anogan_tf.detector import AnoGAN
+from anogan_tf.networks import build_encoder
+from anogan_tf.unfolding import Unfolding
+
+
+@pytest.fixture
+def detector(tiny_gan, pixels):
+    return AnoGAN.from_gan(tiny_gan, build_encoder((16, 16, 1), 4, width=4), steps=2).calibrate(pixels[:30])
+
+
+@pytest.fixture
+def files(tmp_path, boots):
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, picture in zip(paths, boots.test):
+        Image.fromarray(picture[..., 0]).resize((50, 40)).save(path)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    return [*map(str, paths), str(broken)]
+
+
+def test_an_answer_is_what_predict_says(detector, files):
+    found = app.answer(detector, Unfolding(detector), files[0])
+    out = detector.predict(np.asarray(Image.open(files[0]))[np.newaxis], verbose=0)
+    assert f"score **{out['score'][0]:.4g}**" in found.verdict and f"p = **{out['p_value'][0]:.3f}**" in found.verdict
+    assert ("Anomaly" if out["is_anomaly"][0] else "Normal") in found.verdict
+    assert found.picture.shape[:2] == found.heat.shape == (40, 50)
+    assert [caption for _, caption in found.strip] == ["0 steps", "1 steps", "2 steps"]
+    np.testing.assert_allclose(found.reconstruction[..., :1] / 255.0, out["reconstruction"][0], atol=0.003)
+
+
+def test_the_search_unfolds_from_its_start_to_its_end(detector, pixels):
+    unfolding = Unfolding(detector)
+    found = unfolding(detector.preparation(pixels[:4]))
+    assert unfolding.steps == (0, 1, 2) and found["reconstruction"].shape == (3, 4, 16, 16, 1)
+    assert (np.diff(found["loss"], axis=0) <= 0.0).all()
+    end = detector.with_settings(tolerance=0.0).predict(pixels[:4], verbose=0)
+    np.testing.assert_array_equal(found["loss"][-1], end["score"])
+
+
+def test_files_become_a_table_and_a_sentence(detector, files, tmp_path):
+    written, sentence = app.score_to_csv(detector, files, tmp_path / "out")
+    assert [path.rsplit("/", 1)[1] for path in written] == ["scores.csv", "skipped.csv"]
+    assert "of 3 images are anomalous" in sentence and "broken.png" in sentence
+    with open(written[0]) as file:
+        assert len(file.readlines()) == 4
+
+
+def test_the_page_answers_over_http_and_stays_on_this_machine(detector, files):
+    gradio_client = pytest.importorskip("gradio_client")
+    page = app.run_app(detector, "parts", files[:2], block=False)
+    try:
+        assert page.local_url.startswith("http://127.0.0.1:") and page.share_url is None and not page.analytics_enabled
+        client = gradio_client.Client(page.local_url, verbose=False)
+        verdict, picture, *_ = client.predict(gradio_client.handle_file(files[0]), 0.5, api_name="/look")
+        assert "threshold" in verdict and picture
+        refused, *others = client.predict(gradio_client.handle_file(files[3]), 0.5, api_name="/look")
+        assert "broken.png" in refused and not any(others[:1])
+    finally:
+        page.close()
+
+
+def test_a_detector_without_a_threshold_is_refused(tiny_detector):
+    pytest.importorskip("gradio")
+    with pytest.raises(ValueError, match="call calibrate"):
+        app.build_app(tiny_detector, "parts")
