@@ -1,5 +1,6 @@
 """A page to try a detector on: `anogan app MODEL.keras`. Gradio is imported when the page is made."""
 
+import csv
 import os
 import tempfile
 from pathlib import Path
@@ -9,11 +10,12 @@ import numpy as np
 
 from anogan_tf import plots
 from anogan_tf.data import FileSource
+from anogan_tf.data.sources import read_samples, readable
 from anogan_tf.maps import OPACITY, overlay
 from anogan_tf.unfolding import Unfolding
 from anogan_tf.workflows import DISPLAY_SIDE, score_batches, score_files
 
-EXAMPLES = 12  # pictures to choose from
+EXAMPLES, EXAMPLE_SIDE = 12, 96  # pictures to choose from, and their pixels
 STRIP_SIDE = 112  # pixels of a picture in the strip
 
 
@@ -76,7 +78,8 @@ def _verdict(detector, source, results):
     more = f" The file holds {len(source.entries)} images; this is the first." if len(source.entries) > 1 else ""
     return (
         f"## {label}\n\nscore **{score:.4g}**, threshold {detector.threshold:.4g}, p = **{p_value:.3f}**\n\n"
-        f"{p_value:.1%} of normal images would score as high, judged by {count}; at {rate:.0%} or less it is an anomaly.{more}"
+        f"{p_value:.1%} of normal images would score as high, judged by {count}; "
+        f"at {100 * rate:g}% or less it is an anomaly.{more}"
     )
 
 
@@ -91,17 +94,32 @@ def _enlarged(picture):
 
 
 def score_to_csv(detector, paths, out):
-    """Score files into `OUT/scores.csv`, and `OUT/skipped.csv` where some can't be read.
+    """Score files into `OUT/scores.csv`, and `OUT/skipped.csv` where some can't be read; files are called by their last name.
 
     Returns:
         `(paths of what was written, a sentence about it)`.
     """
-    scored = score_files(detector, FileSource.of(paths), out, heatmaps=False)
-    files = [str(path) for path in (Path(out) / "scores.csv", Path(out) / "skipped.csv") if path.exists()]
-    skipped = (
-        f" {len(scored.skipped)} can't be read: {scored.skipped[0].name}: {scored.skipped[0].reason}." if scored.skipped else ""
-    )
-    return files, f"{scored.anomalous} of {scored.scored} images are anomalous.{skipped}"
+    scored, written = score_files(detector, FileSource.of(paths), out, heatmaps=False), []
+    for path in (Path(out) / "scores.csv", Path(out) / "skipped.csv"):
+        if path.exists():
+            with open(path, newline="", encoding="utf-8") as file:
+                head, *rows = csv.reader(file)
+            with open(path, "w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([head, *((Path(name).name, *others) for name, *others in rows)])
+            written.append(str(path))
+    first = f" {len(scored.skipped)} can't be read." if scored.skipped else ""
+    return written, f"{scored.anomalous} of {scored.scored} images are anomalous.{first}"
+
+
+def choose_examples(detector, paths, count=EXAMPLES):
+    """`[(picture [h, w, c] uint8, path)]` of some files that can be read, spread over all of them."""
+    chosen = [paths[row] for row in np.unique(np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int))]
+    source = FileSource.of(chosen) if chosen else None
+    samples = read_samples(source, detector.preparation, display_side=EXAMPLE_SIDE) if chosen else ()
+    first = {}
+    for sample in readable(samples, [], lambda: None):
+        first.setdefault(sample.entry.path, np.broadcast_to(sample.display, (*sample.display.shape[:2], 3)))
+    return [(picture, path) for path, picture in first.items()]
 
 
 def build_app(detector, title, examples=()):
@@ -110,7 +128,7 @@ def build_app(detector, title, examples=()):
     Args:
         detector: a calibrated `AnoGAN`.
         title: of the page.
-        examples: paths of pictures to choose from.
+        examples: paths of files to choose from; some are shown.
 
     Raises:
         ModuleNotFoundError: without Gradio, naming the extra.
@@ -119,39 +137,23 @@ def build_app(detector, title, examples=()):
     gradio = _import_gradio()
     if detector.calibration is None:
         raise ValueError("The detector has no threshold: call calibrate() before it is shown.")
-    unfolding, folders = Unfolding(detector), tempfile.TemporaryDirectory(prefix="anogan-app-")
-
-    def draw(shown, opacity):
-        return None if shown is None else overlay(*shown, opacity)
-
-    def look(path, opacity):
-        if path is None:
-            return None, None, None, None, None, None
-        try:
-            found = answer(detector, unfolding, path)
-        except (ValueError, OSError) as error:
-            return f"## Not scored\n\n{error}", None, None, None, None, None
-        shown = (found.picture, found.heat)
-        return found.verdict, draw(shown, opacity), _enlarged(found.reconstruction), found.histogram, found.strip, shown
-
-    def score_many(paths):
-        if not paths:
-            return None, "Choose files first."
-        try:
-            return score_to_csv(detector, paths, tempfile.mkdtemp(dir=folders.name))
-        except (ValueError, OSError) as error:
-            return None, f"Not scored: {error}"
-
-    examples = [str(path) for path in examples]
+    desk, shown_examples = _Desk(detector), choose_examples(detector, [str(path) for path in examples])
     with gradio.Blocks(title=title, analytics_enabled=False) as page:
-        page.folders = folders  # they live as long as the page
+        page.desk = desk  # its files live as long as the page
         gradio.Markdown(f"# {title}")
-        shown = gradio.State()
+        answered = gradio.State()
         with gradio.Tab("One picture"), gradio.Row():
             with gradio.Column():
                 file = gradio.File(label="Drop a picture here", type="filepath", height=140)
-                if examples:
-                    gallery = gradio.Gallery(examples, label="Or choose one", columns=6, height=170, allow_preview=False)
+                gallery = gradio.Gallery(
+                    [picture for picture, _ in shown_examples],
+                    label="Or choose one",
+                    columns=6,
+                    height=170,
+                    allow_preview=False,
+                    interactive=False,
+                    visible=bool(shown_examples),
+                )
                 verdict = gradio.Markdown(min_height=120)
                 histogram = gradio.Plot(label="The score among those of normal images")
             with gradio.Column():
@@ -163,18 +165,55 @@ def build_app(detector, title, examples=()):
             files = gradio.File(label="Drop files here", type="filepath", file_count="multiple")
             button = gradio.Button("Score", variant="primary")
             sentence, table = gradio.Markdown(), gradio.File(label="scores.csv", interactive=False, file_count="multiple")
-        outputs = [verdict, picture, reconstruction, histogram, strip, shown]
+
+        def choose(opacity, event: gradio.SelectData):
+            return desk.look(shown_examples[event.index][1], opacity)
+
+        outputs = [verdict, picture, reconstruction, histogram, strip, answered]
         alone = {"concurrency_id": "search"}  # a search keeps all cores busy
-        file.change(look, [file, opacity], outputs, api_name="look", **alone)
-        opacity.change(draw, [shown, opacity], picture, show_progress="hidden", api_name=False)
-        button.click(score_many, files, [table, sentence], api_name="score_many", **alone)
-        if examples:
-
-            def choose(opacity, event: gradio.SelectData):
-                return look(examples[event.index], opacity)
-
-            gallery.select(choose, opacity, outputs, api_name=False, **alone)
+        file.change(desk.look, [file, opacity], outputs, api_name="look", **alone)
+        gallery.select(choose, opacity, outputs, api_name=False, **alone)
+        opacity.change(desk.draw, [answered, opacity], picture, show_progress="hidden", api_name=False)
+        button.click(desk.score_many, files, [table, sentence], api_name="score_many", **alone)
     return page
+
+
+class _Desk:
+    """What the page does: from what was dropped on it to what its fields show."""
+
+    def __init__(self, detector):
+        self._detector, self._unfolding = detector, Unfolding(detector)
+        self._folder = tempfile.TemporaryDirectory(prefix="anogan-app-")
+
+    def look(self, path, opacity):
+        """Verdict, heatmap, reconstruction, histogram, strip, and what `draw` takes."""
+        if path is None:
+            return (None,) * 6
+        try:
+            found = answer(self._detector, self._unfolding, path)
+        except (ValueError, OSError) as error:
+            return f"## Not scored\n\n{error}", *(None,) * 5
+        answered = (found.picture, found.heat)
+        return (
+            found.verdict,
+            self.draw(answered, opacity),
+            _enlarged(found.reconstruction),
+            found.histogram,
+            found.strip,
+            answered,
+        )
+
+    def draw(self, answered, opacity):
+        return None if answered is None else overlay(*answered, opacity)
+
+    def score_many(self, paths):
+        """Files that were written, and a sentence."""
+        if not paths:
+            return None, "Choose files first."
+        try:
+            return score_to_csv(self._detector, paths, tempfile.mkdtemp(dir=self._folder.name))
+        except (ValueError, OSError) as error:
+            return None, f"Not scored: {error}"
 
 
 def run_app(detector, title, examples=(), *, host="127.0.0.1", port=None, block=True):
@@ -199,7 +238,6 @@ def run_app(detector, title, examples=(), *, host="127.0.0.1", port=None, block=
         show_error=True,
         theme=gradio.themes.Default(**fonts),
         prevent_thread_lock=not block,
-        allowed_paths=[str(Path(path).parent) for path in examples],
         footer_links=[],
     )
     return page

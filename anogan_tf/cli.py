@@ -464,11 +464,11 @@ def serve_page(
     """Try a model in the browser: drop a picture, see its score, where it is anomalous, and how the search went."""
     with _errors():
         with _loading():
-            from anogan_tf.app import EXAMPLES, run_app
+            from anogan_tf.app import run_app
             from anogan_tf.data import list_images
         detector = _load_calibrated(model)
         paths = [] if examples is None else list(dict.fromkeys(entry.path for entry in list_images(examples)))
-        run_app(detector, model.stem, paths[:: max(1, len(paths) // EXAMPLES)][:EXAMPLES], host=host, port=port)
+        run_app(detector, model.stem, paths, host=host, port=port)
 
 
 @bench.command()
@@ -498,7 +498,7 @@ Methods = Annotated[
     typer.Option(
         parser=_parse_names,
         metavar="A,B",
-        show_default="pca,knn,svm,p_d,encoder,refine,paper,gan_r,acae",
+        show_default="pca,knn,svm,pca_complexity,p_d,encoder,refine,complexity,paper,gan_r,acae",
         help="What is compared; also wgan-gp, hinge, and the sweeps lambda and gamma.",
     ),
 ]

@@ -161,13 +161,13 @@ class AnoGAN(OneFileModel):
 
     @property
     def calibration(self):
-        """The `Calibration`, or None. Assign None to score without a threshold."""
+        """The `Calibration`, or None. Assign None to score without a threshold, where the score is the loss."""
         return self._calibration
 
     @calibration.setter
     def calibration(self, calibration):
         self._calibration = calibration
-        self._forget_graphs()
+        self.predict_function = None  # a calibration is a constant of the graph, but changes no search
 
     @property
     def threshold(self):
@@ -235,7 +235,8 @@ class AnoGAN(OneFileModel):
             A dict of NumPy arrays, a row for each image, all taken at the same z. Higher scores are more anomalous.
 
             - `score` `[N]`: A = (1 - weight) * residual_score + weight * discrimination_score
-              (with the loss "f-anogan" the sum is residual_score + kappa * discrimination_score, and both are mean squares)
+              (with the loss "f-anogan" the sum is residual_score + kappa * discrimination_score, and both are mean squares);
+              or with `score="complexity"` how far A lies above normal images as busy, in their standard deviations
             - `residual_score` `[N]`: R, the sum of `residual`
             - `discrimination_score` `[N]`: D
             - `residual` `[N, H, W, C]`: `|x - G(z)|` in network units (the pixels' range is 2)
@@ -483,7 +484,7 @@ class AnoGAN(OneFileModel):
             was = ", ".join(f"{name}={value!r} (now {now.get(name)!r})" for name, value in changed.items())
             raise ValueError(
                 f"The calibration was made with {was} and doesn't hold any more. Call calibrate() again, "
-                "or set `detector.calibration = None` to score without a threshold."
+                "or set `detector.calibration = None` to have losses without a threshold."
             )
 
     def _forget_graphs(self):

@@ -129,7 +129,7 @@ def evaluate(detector, source, rows=None, *, probed=None, seed=0, strict=False, 
     check_both_kinds(labels == 0, seen.skipped)
     results = {name: np.concatenate(parts) for name, parts in seen.results.items()}
     others = {"R": results["residual_score"], "D": results["discrimination_score"]}
-    if detector.settings.score != "loss":
+    if detector.settings.score != "loss" and not detector.tiling:  # with tiles R and D are those of other tiles
         others = {"A": _loss_of(detector.settings, results), **others}
     if not detector.tiling:
         others["P_D"] = np.concatenate(seen.discriminator)

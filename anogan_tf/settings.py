@@ -26,7 +26,7 @@ PAPER = {
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings:
-    """Everything that decides where a search ends. All of it is saved, calibrated and exported together.
+    """Everything that decides where a search ends, and what its score is. All of it is saved, calibrated and exported together.
 
     Attributes:
         mode: "search" from starts drawn from the prior (as in the paper), "encoder" to take z = E(x) and not search at all

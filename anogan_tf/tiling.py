@@ -125,7 +125,7 @@ def highest(scores, owners, top):
 
 def pool(values, shares, owners):
     """Values of tiles `[T]` as values of images `[N]`: sums weighted by `shares`."""
-    return tf.math.segment_sum(values * shares, owners)
+    return tf.math.segment_sum(tf.where(shares > 0.0, values * shares, 0.0), owners)
 
 
 def random_tiles(image, tile, count, rng):

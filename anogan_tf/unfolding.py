@@ -21,10 +21,7 @@ class Unfolding:
     def __init__(self, detector, steps=None):
         most = detector.settings.steps
         self.steps = tuple(steps) if steps is not None else (*(count for count in STEPS if count < most), most)
-        self._detectors = [
-            detector if detector.settings.mode == "encoder" else detector.with_settings(steps=count, tolerance=0.0, score="loss")
-            for count in self.steps
-        ]
+        self._detectors = [detector.with_settings(steps=count, tolerance=0.0, score="loss") for count in self.steps]
 
     def __call__(self, images, sizes=None):
         """For images that the detector's preparation has made, `[N, H, W, C]`, and `sizes` as for `predict_prepared`.

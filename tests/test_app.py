@@ -47,9 +47,16 @@ def test_the_search_unfolds_from_its_start_to_its_end(detector, pixels):
 def test_files_become_a_table_and_a_sentence(detector, files, tmp_path):
     written, sentence = app.score_to_csv(detector, files, tmp_path / "out")
     assert [path.rsplit("/", 1)[1] for path in written] == ["scores.csv", "skipped.csv"]
-    assert "of 3 images are anomalous" in sentence and "broken.png" in sentence
+    assert "of 3 images are anomalous. 1 can't be read." in sentence
     with open(written[0]) as file:
-        assert len(file.readlines()) == 4
+        assert [line.split(",")[0] for line in file] == ["file", "0.png", "1.png", "2.png"]
+
+
+def test_examples_are_those_that_can_be_read_spread_over_all(detector, files):
+    assert [path for _, path in app.choose_examples(detector, files)] == files[:3]
+    ((picture, path),) = app.choose_examples(detector, files, count=1)
+    assert path == files[0] and picture.shape == (40, 50, 3)
+    assert app.choose_examples(detector, []) == []
 
 
 def test_the_page_answers_over_http_and_stays_on_this_machine(detector, files):

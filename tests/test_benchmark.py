@@ -8,8 +8,10 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from anogan_tf import benchmark, comparisons, metrics, tile_benchmark, workflows
+from anogan_tf.cli import app
 from anogan_tf.detector import AnoGAN
 from anogan_tf.preparation import Preparation
 
@@ -73,6 +75,11 @@ def test_what_has_its_row_isn_t_run_again(digits, tmp_path, monkeypatch):
     assert benchmark.run_benchmark("mnist", "nowhere", tmp_path, classes=["0", "3"], **options) == rows
     monkeypatch.setitem(benchmark.METHODS, "pca", counted._replace(config={"components": 8}))
     assert len(benchmark.run_benchmark("mnist", digits, tmp_path, classes=["0"], **options)) == 3  # another run
+
+
+def test_the_command_says_what_is_compared_by_default():
+    help_of_mnist = CliRunner().invoke(app, ["bench", "mnist", "--help"], env={"TERMINAL_WIDTH": "300"}).output
+    assert ",".join(benchmark.DEFAULT_METHODS) in help_of_mnist
 
 
 def test_a_damaged_row_is_named(tmp_path):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from anogan_tf.calibration import WHOLE, Calibration, Complexity, check_count, mean_variation
 
-SETTINGS = {"steps": 5}
+SETTINGS = {"steps": 5, "score": "loss"}
 
 
 def fit(scores, rate=0.05, smoothed=None):
@@ -92,6 +92,22 @@ def test_no_image_is_excused_for_being_busier_than_normals_are():
     most = np.quantile(complexities, 0.99)
     one, other = np.asarray(fitted.of_tiles(np.float32([5.0, 5.0]), np.float32([most, 100.0]), [WHOLE, WHOLE]))
     assert one == pytest.approx(other, abs=1e-4)
+
+
+def test_normals_that_are_alike_say_nothing_about_complexity():
+    rng = np.random.default_rng(0)
+    losses, complexities = np.exp(rng.normal(0.0, 0.2, 50)), np.exp(rng.normal(-2.0, 0.005, 50))
+    fitted = Complexity.fit(losses, complexities, np.full(50, WHOLE))
+    plain = np.asarray(fitted.of_tiles(np.float32([1.0]), np.exp(np.float32([-2.5])), [WHOLE]))
+    assert abs(plain[0]) < 1.0
+
+
+def test_a_loss_of_0_has_a_score_and_spoils_no_other():
+    losses, complexities = busy_normals(100)
+    losses[0] = 0.0
+    fitted = Complexity.fit(losses, complexities, np.full(100, WHOLE))
+    scores = fitted.of_tiles(losses.astype(np.float32), complexities.astype(np.float32), [WHOLE] * 100)
+    assert np.isfinite(scores).all() and np.argmin(scores) == 0
 
 
 def test_losses_that_fall_with_complexity_are_taken_as_they_are():

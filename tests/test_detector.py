@@ -238,6 +238,16 @@ def test_scores_relative_to_complexity_are_deviations_of_normals(tiny_gan, pixel
     assert_same(out, predict(AnoGAN.load(tmp_path / "detector.keras"), pixels))
 
 
+def test_a_calibration_from_before_there_were_other_scores_is_one_of_losses(tiny_detector, pixels):
+    config = tiny_detector.calibrate(pixels[:20]).calibration.get_config()
+    del config["complexity"], config["settings"]["score"]
+    tiny_detector.calibration = calibration.Calibration.from_config(config)
+    predict(tiny_detector, pixels)
+    tiny_detector.settings = tiny_detector.settings.replace(score="complexity")
+    with pytest.raises(ValueError, match="score='loss' .now 'complexity'"):
+        predict(tiny_detector, pixels)
+
+
 def test_a_failed_calibration_keeps_the_old_one(tiny_detector, pixels):
     tiny_detector.calibrate(pixels[:20])
     threshold = tiny_detector.threshold

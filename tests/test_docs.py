@@ -17,7 +17,7 @@ from anogan_tf.cli import app
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "export" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # In the order of a reader: later ones use what earlier ones have made.
-STORY = ("quickstart", "data", "evaluation", "serving")
+STORY = ("quickstart", "choices", "data", "evaluation", "serving")
 
 
 def blocks(page, language):
@@ -52,6 +52,13 @@ def test_every_command_takes_its_arguments(line):
     command.make_context("anogan", words)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_links_between_files_lead_somewhere(page):
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose):
+        assert (page.parent / target).exists(), target
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory, boots):
     """A folder as the pages have it, with pictures so small that training takes seconds."""
@@ -69,6 +76,10 @@ def workplace(tmp_path_factory, boots):
 
 def test_the_python_on_the_pages_runs(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
+    (workplace / "parts.train").mkdir()
+    held_out = sorted((workplace / "parts" / "good").iterdir())[:50]
+    (workplace / "parts.train" / "held_out.txt").write_text("\n".join(map(str, held_out)))
+    assert blocks(ROOT / "README.md", "python")[0] in blocks(ROOT / "docs" / "quickstart.md", "python")
     names = {}
     for page in STORY:
         for code in blocks(ROOT / "docs" / f"{page}.md", "python"):
