@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf import maps, networks
+from anogan_tf import losses, maps, networks
 from anogan_tf.backend import keras
 from anogan_tf.calibration import FALSE_POSITIVE_RATE, WHOLE, Calibration, Complexity, check_count, mean_variation, thinned
 from anogan_tf.folding import for_inference
@@ -17,6 +17,7 @@ from anogan_tf.saving import OneFileModel
 from anogan_tf.serving import ServedModel, write_saved_model
 from anogan_tf.settings import SearchSettings
 from anogan_tf.tiling import Layout, Tiling, cut, fill_up, grouped, highest, images_of, lay_out, pool, stitch
+from anogan_tf.transforms import transform, transform_tables
 from anogan_tf.warmup import BATCH_SIZES as WARM_UP
 
 IMAGES = ("residual", "reconstruction")  # of `predict`'s outputs those of an image's size
@@ -30,6 +31,7 @@ class _Terms(NamedTuple):
     losses: tf.Tensor
     complexities: tf.Tensor | None  # where the settings ask for them
     sides: tf.Tensor  # see `Layout`
+    surprises: tf.Tensor | None  # where there is a classifier, too
     owners: tf.Tensor  # ascending: which image it is of
 
 
@@ -59,6 +61,8 @@ class AnoGAN(OneFileModel):
         encoder: `[N, H, W, C]` to `[N, latent_dim]`, as `EncoderTrainer` trains it; with one the mode is "refine" unless
             another is given, without one it is "search".
         preparation: a `Preparation`; by default the one for the networks' image shape.
+        classifier: from the discriminator's features to which transform an image has been through, as a `GAN` with
+            `self_supervision` trains it.
         tiling: a `Tiling` where the networks see only tiles of the images that the preparation makes, which may be larger and
             differ in size. Each image has one score, and maps of its size.
         features: name of the discriminator's layer that the discrimination loss compares.
@@ -66,7 +70,7 @@ class AnoGAN(OneFileModel):
         **settings: the fields of `SearchSettings`: mode, weight, steps, restarts, ...
     """
 
-    PARTS = ("generator", "discriminator", "encoder", "preparation")
+    PARTS = ("generator", "discriminator", "encoder", "preparation", "classifier")
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class AnoGAN(OneFileModel):
         discriminator,
         encoder=None,
         preparation=None,
+        classifier=None,
         *,
         tiling=None,
         features=networks.FEATURES,
@@ -86,6 +91,7 @@ class AnoGAN(OneFileModel):
         self.generator = generator
         self.discriminator = discriminator
         self.encoder = encoder
+        self.classifier = classifier
         if encoder is not None:
             networks.check_encoder(encoder, generator)
         self.preparation = preparation or Preparation(self.image_shape)
@@ -100,7 +106,7 @@ class AnoGAN(OneFileModel):
         # Keras would hand `predict` as a whole to XLA, which compiles anew for each number of images.
         self.jit_compile = False
         self._calibration = None
-        self._settings = self._starts = self._basis = self._search = None
+        self._settings = self._starts = self._basis = self._search = self._surprise = None
         known = {field.name for field in dataclasses.fields(SearchSettings)}
         if unknown := sorted(settings.keys() - known):
             raise TypeError(f"{', '.join(unknown)}: no such setting of the search; there are {', '.join(sorted(known))}.")
@@ -123,6 +129,7 @@ class AnoGAN(OneFileModel):
                 same for images of their own size), ...
         """
         parts = {"generator": gan.averaged_generator, "discriminator": gan.discriminator, "encoder": encoder}
+        parts |= {"classifier": gan.classifier}
         copies = {part: network and networks.copy_network(network) for part, network in parts.items()}
         preparation = gan.preparation.copy(own_size=options.get("tiling") is not None)
         return cls(**copies, **{"preparation": preparation, "prior": gan.prior, **options})
@@ -152,7 +159,7 @@ class AnoGAN(OneFileModel):
     def with_settings(self, **changes):
         """Another detector of the same networks, with some settings changed as by `SearchSettings.replace`, not calibrated."""
         settings = dataclasses.asdict(self.settings.replace(**changes))
-        parts = (self.generator, self.discriminator, self.encoder, self.preparation)
+        parts = (self.generator, self.discriminator, self.encoder, self.preparation, self.classifier)
         options = {"tiling": self.tiling, "features": self.features, "jit_compile": self.search_jit_compile}
         other = type(self)(*parts, **options, **settings)
         if not _differ(self.settings, other.settings, BASIS_SETTINGS):
@@ -204,7 +211,8 @@ class AnoGAN(OneFileModel):
         if not found:
             raise ValueError("There are no images to calibrate on.")
         if self.settings.score == "complexity":
-            complexity = Complexity.fit(*(np.concatenate(values) for values in list(zip(*found))[:3]))
+            columns = [None if column[0] is None else np.concatenate(column) for column in zip(*found)]
+            complexity = Complexity.fit(*columns[:4], self.settings.surprise)
             complexity = complexity.pooled_to(np.concatenate([self._pool(terms, complexity)[0] for terms in found]))
         scores = np.concatenate([self._pool(terms, complexity)[0] for terms in found])
         settings = dataclasses.asdict(self.settings)
@@ -326,19 +334,23 @@ class AnoGAN(OneFileModel):
             layout = lay_out(sizes, tuple(tf.unstack(tf.shape(images)[:3])), self.image_shape[:2], self.tiling.stride)
             images, owners, sides = cut(images, layout), layout.owners, layout.sides
         result = search(images, tf.constant(self._starts))
-        busy = None
+        busy = surprises = None
         if self.settings.score == "complexity":
             busy = map_blocks(mean_variation, (images,), self.settings.block)
-        return _Searched(images, layout, result, _Terms(result.loss, busy, sides, owners))
+        if self._surprise is not None:
+            surprises = map_blocks(self._surprise, (images,), self.settings.block)
+        return _Searched(images, layout, result, _Terms(result.loss, busy, sides, surprises, owners))
 
     def _pool(self, terms, complexity):
         """`(scores [N], shares [T])` of images from their own terms or their tiles'; `complexity` is None or a `Complexity`."""
         scores = terms.losses
         if complexity is not None:
             # In blocks: a logarithm's last bit depends on how many are taken at once.
-            scores = map_blocks(complexity.of_tiles, (terms.losses, terms.complexities, terms.sides), self.settings.block)
+            rows = (terms.losses, terms.complexities, terms.sides, terms.surprises)
+            rows = tuple(column for column in rows if column is not None)
+            scores = map_blocks(complexity.of_tiles, rows, self.settings.block)
         if self.tiling is None:
-            return scores, None
+            return (scores if complexity is None else complexity.of_images(scores)), None
         shares = highest(scores, terms.owners, self.tiling.top)
         pooled = pool(scores, shares, terms.owners)
         return (pooled if complexity is None else complexity.of_images(pooled)), shares
@@ -454,9 +466,31 @@ class AnoGAN(OneFileModel):
     def _build_search(self, jit_compile):
         parts = (self.generator, self._critic(), self.encoder)
         copies = (network and for_inference(network, self.settings.precision) for network in parts)
+        self._surprise = self._build_surprise()
         searched = Networks(*copies, basis=self._whitening())
         compiled = None if self.settings.block is None else compile_stages(searched, self.settings, jit_compile)
         return functools.partial(search, searched, settings=self.settings, compiled=compiled)
+
+    def _build_surprise(self):
+        """How surprised the discriminator is by transforms of images `[B, H, W, C]`, a function to `[B]`; None if not asked."""
+        if self.classifier is None or self.settings.score != "complexity" or not self.settings.surprise:
+            return None
+        parts = (networks.feature_extractor(self.discriminator), self.classifier)
+        extractor, classifier = (for_inference(network, self.settings.precision) for network in parts)
+        tables = transform_tables(*self.image_shape[:2])
+
+        def surprise(images):
+            def of_one(number):
+                numbers = tf.fill(tf.shape(images)[:1], number)
+                features = extractor(transform(images, tf.constant(tables), numbers), training=False)
+                return losses.transform_loss(classifier(features, training=False), numbers)
+
+            each = tf.map_fn(
+                of_one, tf.range(len(tables)), fn_output_signature=tf.TensorSpec(images.shape[:1]), parallel_iterations=1
+            )
+            return tf.reduce_mean(each, axis=0)
+
+        return surprise
 
     def _whitening(self):
         if not (self.settings.whiten and self.settings.steps):
@@ -489,7 +523,7 @@ class AnoGAN(OneFileModel):
 
     def _forget_graphs(self):
         """Settings and calibration are constants of the traced graphs."""
-        self._search = None
+        self._search = self._surprise = None
         self.predict_function = None
 
     def get_config(self):

@@ -10,6 +10,7 @@ from anogan_tf.backend import keras
 from anogan_tf.fitting import PixelModel
 from anogan_tf.objectives import OBJECTIVES, check_objective
 from anogan_tf.preparation import Preparation, to_pixels
+from anogan_tf.transforms import transform, transform_tables
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
@@ -31,13 +32,17 @@ class GAN(PixelModel):
         prior: what z is drawn from, "normal" N(0, 1) or "uniform" [-1, 1].
         objective: "dcgan"; "wgan-gp", a critic with layer normalisation and a gradient penalty (Gulrajani et al. 2017), five
             of whose batches make one step of the generator; or "hinge" with spectral normalisation (Miyato et al. 2018).
+        self_supervision: weight of a second task of the discriminator: to tell which of some turns and shifts a real image has
+            been through (as Chen et al. 2019, arXiv 1811.11212, have it for turns); 0 for none. How surprised the discriminator
+            is by those of a query is a score of its own, see `AnoGAN`.
         seed: of the initial weights, the latent vectors and the order of the images.
         generator, discriminator: your own networks in place of the built ones, as `build_generator` and
             `build_discriminator` describe them.
         preparation: a `Preparation`, where it is not to be the default for the networks' image shape.
+        classifier: your own network for the second task, as `build_classifier` describes it.
     """
 
-    PARTS = ("generator", "discriminator", "preparation")
+    PARTS = ("generator", "discriminator", "preparation", "classifier")
 
     def __init__(
         self,
@@ -48,10 +53,12 @@ class GAN(PixelModel):
         width=None,
         prior="normal",
         objective="dcgan",
+        self_supervision=0.0,
         seed=0,
         generator=None,
         discriminator=None,
         preparation=None,
+        classifier=None,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -69,6 +76,12 @@ class GAN(PixelModel):
         networks.check_prepared(self.preparation, self.image_shape)
         self.prior = latent.check_prior(prior)
         self.seed = seed
+        if not self_supervision >= 0.0:
+            raise ValueError(f"self_supervision={self_supervision} must be 0 or more.")
+        self.self_supervision, self.classifier = float(self_supervision), None
+        if self.self_supervision:
+            self._tables = transform_tables(*self.image_shape[:2])
+            self.classifier = classifier or networks.build_classifier(self.discriminator, len(self._tables), seed=seed)
         self.built = True
 
     def compile(
@@ -102,10 +115,13 @@ class GAN(PixelModel):
         self.averaging = averaging
         # Built now, because a `.keras` file restores only optimisers that are.
         self.optimizer.build(self.generator.trainable_variables)
-        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
-        self._trackers = [
-            keras.metrics.Mean(name=name) for name in ("discriminator_loss", "generator_loss", "real_score", "fake_score")
-        ]
+        self.discriminator_optimizer.build(self._judging_variables())
+        names = ("discriminator_loss", "generator_loss", "real_score", "fake_score")
+        names += ("transform_loss",) if self.classifier else ()
+        self._trackers = [keras.metrics.Mean(name=name) for name in names]
+
+    def _judging_variables(self):
+        return self.discriminator.trainable_variables + (self.classifier.trainable_variables if self.classifier else [])
 
     def _adam(self):
         rate, beta_1, beta_2 = OBJECTIVES[self.objective].adam
@@ -131,7 +147,7 @@ class GAN(PixelModel):
         z = latent.draw(self.prior, tf.shape(real)[0], self.latent_dim, tf.stack([self.seed, step]))
         with tf.GradientTape() as generator_tape:
             fake = self.generator(z, training=True)
-        discriminator_loss, real_logits, fake_logits = self._train_discriminator(real, fake, step)
+        discriminator_loss, real_logits, fake_logits, *transform_loss = self._train_discriminator(real, fake, step)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(fake)  # generated already: the discriminator as it is now judges the same images
             judged = self.discriminator(fake, training=True)
@@ -148,7 +164,7 @@ class GAN(PixelModel):
         judged = (real_logits, fake_logits)
         if self.objective == "dcgan":
             judged = (tf.sigmoid(logits) for logits in judged)
-        return self._track(discriminator_loss, generator_loss, *judged)
+        return self._track(discriminator_loss, generator_loss, *judged, *transform_loss)
 
     def _train_discriminator(self, real, fake, step):
         objective = OBJECTIVES[self.objective]
@@ -162,9 +178,21 @@ class GAN(PixelModel):
             loss = tf.reduce_mean(loss_of(real_logits, fake_logits))
             if objective.gradient_penalty:
                 loss += objective.gradient_penalty * tf.reduce_mean(self._gradient_penalty(real, fake, step))
-        weights = self.discriminator.trainable_variables
-        self.discriminator_optimizer.apply(tape.gradient(loss, weights), weights)
-        return loss, real_logits, fake_logits
+            total, second = loss, ()
+            if self.classifier:
+                second = (tf.reduce_mean(self._transform_loss(real, step)),)
+                total += self.self_supervision * second[0]
+        weights = self._judging_variables()
+        self.discriminator_optimizer.apply(tape.gradient(total, weights), weights)
+        return loss, real_logits, fake_logits, *second
+
+    def _transform_loss(self, real, step):
+        """Of one transform for each image, `[N]`."""
+        seed = tf.stack([-1 - self.seed, step])  # neither the latent vectors' draws nor the penalty's
+        numbers = tf.random.stateless_uniform(tf.shape(real)[:1], seed, 0, len(self._tables), tf.int32, alg="philox")
+        extractor = networks.feature_extractor(self.discriminator)
+        features = extractor(transform(real, tf.constant(self._tables), numbers), training=True)
+        return losses.transform_loss(self.classifier(features, training=True), numbers)
 
     def _gradient_penalty(self, real, fake, step):
         """At points drawn uniformly from the lines between pairs of real and generated images, `[N]`."""
@@ -194,6 +222,7 @@ class GAN(PixelModel):
             **self.parts_config(),
             "prior": self.prior,
             "objective": self.objective,
+            "self_supervision": self.self_supervision,
             "seed": self.seed,
         }
 

@@ -137,6 +137,19 @@ def critic_generator_loss(fake_logits):
     return -_sum_per_image(fake_logits)
 
 
+def transform_loss(logits, numbers):
+    """Cross-entropy of which transform an image has been through (Golan and El-Yaniv 2018).
+
+    Args:
+        logits: `[N, T]`.
+        numbers: `[N]` integers, the transforms.
+
+    Returns:
+        `[N]` float32, 0 or more.
+    """
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(numbers, tf.cast(logits, tf.float32))
+
+
 def generator_loss(fake_logits):
     """Non-saturating generator loss, -log D(G(z)) (Goodfellow et al. 2014, section 3).
 

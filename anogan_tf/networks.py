@@ -138,6 +138,23 @@ def feature_extractor(discriminator, layer=FEATURES):
     return keras.Model(discriminator.input, discriminator.get_layer(layer).output, name="feature_extractor")
 
 
+def build_classifier(discriminator, count, *, seed=0, features=FEATURES):
+    """From the discriminator's features to which of some transforms an image has been through.
+
+    Args:
+        discriminator: a functional model.
+        count: how many transforms there are.
+        seed: seeds the initial weights.
+        features: name of the layer.
+
+    Returns:
+        A functional `keras.Model` named "classifier", `[N, ...]` features to `[N, count]` float32 logits.
+    """
+    inputs = layers.Input(feature_extractor(discriminator, features).output_shape[1:], name="features")
+    options = {"kernel_initializer": _Initialisers(seed + 3)(), "dtype": "float32", "name": "transform"}
+    return keras.Model(inputs, layers.Dense(count, **options)(layers.Flatten(name="flatten")(inputs)), name="classifier")
+
+
 def build_encoder(image_shape, latent_dim=LATENT_DIM, *, preset="light", width=None, seed=0):
     """E: image to latent vector, the discriminator's shape with a linear head (f-AnoGAN, Schlegl et al. 2019).
 

@@ -113,7 +113,8 @@ class OneFileModel(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, **{part: keras.saving.deserialize_keras_object(config[part]) for part in cls.PARTS}})
+        # A file may be from before there was a part.
+        return cls(**{**config, **{part: keras.saving.deserialize_keras_object(config.get(part)) for part in cls.PARTS}})
 
     def save(self, filepath, overwrite=True, **kwargs):
         """Save to a `.keras` file, as `keras.Model.save` does, but written beside and renamed.

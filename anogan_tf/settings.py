@@ -45,6 +45,7 @@ class SearchSettings:
         kappa: see loss.
         score: what is reported, the "loss" of the returned z (the paper's A), or by how much it exceeds that of normal images as
             busy as this one: "complexity", see `calibration.Complexity`.
+        surprise: weight of the discriminator's surprise in the score "complexity", where it was trained with `self_supervision`.
         keep: which z is returned, the "best" seen or the "last" (the paper's).
         prior: what z was drawn from in training, "normal" or "uniform".
         constraint: None, "project" (z stays in the ball or cube of the prior) or "penalty" (a prior term in the loss).
@@ -68,6 +69,7 @@ class SearchSettings:
     loss: str = "feature_matching"
     kappa: float = 1.0
     score: str = "loss"
+    surprise: float = 1.0
     keep: str = "best"
     prior: str = "normal"
     constraint: str | None = None
@@ -93,7 +95,7 @@ class SearchSettings:
             self._make_whole(name, least)
         if self.block is not None:
             self._make_whole("block", 1)
-        for name in ("weight", "learning_rate", "kappa", "penalty_weight", "tolerance"):
+        for name in ("weight", "learning_rate", "kappa", "surprise", "penalty_weight", "tolerance"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 or more.")
             object.__setattr__(self, name, float(getattr(self, name)))

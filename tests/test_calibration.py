@@ -110,6 +110,18 @@ def test_a_loss_of_0_has_a_score_and_spoils_no_other():
     assert np.isfinite(scores).all() and np.argmin(scores) == 0
 
 
+def test_surprise_is_added_with_its_weight_and_the_sum_brought_to_deviation_1():
+    losses, complexities = busy_normals(500)
+    surprises = np.exp(np.random.default_rng(1).normal(0.0, 0.5, 500))
+    alone, both = (Complexity.fit(losses, complexities, np.full(500, WHOLE), *more) for more in ((), (surprises, 2.0)))
+    columns = [values.astype(np.float32) for values in (losses, complexities)]
+    scores, sums = alone.of_tiles(*columns, [WHOLE] * 500), both.of_tiles(*columns, [WHOLE] * 500, np.float32(surprises))
+    logs = np.log(surprises + 0.01)
+    np.testing.assert_allclose(sums, scores + 2.0 * (logs - logs.mean()) / logs.std(), atol=1e-4)
+    images = np.asarray(both.pooled_to(sums).of_images(sums))
+    assert images.mean() == pytest.approx(0.0, abs=1e-4) and images.std() == pytest.approx(1.0, abs=1e-4)
+
+
 def test_losses_that_fall_with_complexity_are_taken_as_they_are():
     losses, complexities = busy_normals(slope=-1.0)
     fitted = Complexity.fit(losses, complexities, np.full(len(losses), WHOLE))

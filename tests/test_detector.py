@@ -12,6 +12,7 @@ from anogan_tf.detector import AnoGAN
 from anogan_tf.preparation import Preparation
 from anogan_tf.settings import SearchSettings
 from anogan_tf.tiling import Tiling
+from anogan_tf.transforms import transform_tables
 
 KEYS = {"score", "residual_score", "discrimination_score", "residual", "reconstruction", "z", "steps", "converged"}
 
@@ -234,6 +235,27 @@ def test_scores_relative_to_complexity_are_deviations_of_normals(tiny_gan, pixel
     np.testing.assert_allclose(out["score"], above / line.deviations[15], atol=1e-3)
     for rows in (slice(3, 4), slice(5, 22)):
         assert_same(out, predict(detector, pixels[rows]), rows)
+    detector.save(tmp_path / "detector.keras")
+    assert_same(out, predict(AnoGAN.load(tmp_path / "detector.keras"), pixels))
+
+
+def test_surprise_by_transforms_is_part_of_the_relative_score(pixels, tmp_path):
+    gan = make_gan(self_supervision=0.5)
+    gan.fit(pixels, epochs=2, verbose=0)
+    detector = AnoGAN.from_gan(gan, steps=2, score="complexity").calibrate(pixels)
+    out = predict(detector, pixels)
+    images, fitted = np.asarray(detector.preparation(pixels)), detector.calibration.complexity
+    extractor, tables = networks.feature_extractor(gan.discriminator), transform_tables(16, 16)
+    surprises = []
+    for number, table in enumerate(tables):
+        logits = np.asarray(gan.classifier(extractor(images.reshape(40, 256)[:, table].reshape(images.shape))))
+        surprises.append(np.log(np.exp(logits - logits[:, [number]]).sum(1)))
+    logs = np.log(np.mean(surprises, axis=0) + 0.01)
+    np.testing.assert_allclose(fitted.surprise, [logs.mean(), logs.std(), 1.0], rtol=1e-3)
+    alone = predict(detector.with_settings(surprise=0.0).calibrate(pixels), pixels)["score"]
+    total = alone + (logs - logs.mean()) / logs.std()
+    np.testing.assert_allclose(out["score"], (total - total.mean()) / total.std(), atol=3e-2)
+    assert_same(out, predict(detector, pixels[7:9]), slice(7, 9))
     detector.save(tmp_path / "detector.keras")
     assert_same(out, predict(AnoGAN.load(tmp_path / "detector.keras"), pixels))
 

@@ -268,17 +268,26 @@ def test_xla_augments_too(pixels):
     assert np.isfinite(history["generator_loss"]).all()
 
 
-@pytest.mark.parametrize("objective", ["wgan-gp", "hinge"])
-def test_another_objective_trains_saves_and_resumes_to_the_bit(objective, pixels, tmp_path):
-    whole, parted = (make_gan(objective=objective) for _ in range(2))
+@pytest.mark.parametrize("options", [{"objective": "wgan-gp"}, {"objective": "hinge"}, {"self_supervision": 0.5}], ids=str)
+def test_another_training_is_saved_and_resumes_to_the_bit(options, pixels, tmp_path):
+    whole, parted = (make_gan(**options) for _ in range(2))
     whole.fit(pixels, batch_size=4, epochs=2, verbose=0)
     parted.fit(pixels, batch_size=4, epochs=1, verbose=0)
     parted.save(tmp_path / "gan.keras")
     resumed = GAN.load(tmp_path / "gan.keras")
-    assert resumed.objective == objective
+    assert {name: getattr(resumed, name) for name in options} == options
     resumed.fit(pixels, batch_size=4, epochs=2, initial_epoch=1, verbose=0)
     for one, other in zip(whole.weights, resumed.weights):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_discriminator_learns_to_tell_transforms_apart(boots):
+    gan = GAN((28, 28, 1), width=4, self_supervision=1.0)
+    gan.compile()
+    history = gan.fit(boots.train[:800], epochs=4, verbose=0).history["transform_loss"]
+    assert history[0] < np.log(36) + 0.1 and history[-1] < 0.7 * history[0]
+    with pytest.raises(ValueError, match="self_supervision=-1 must be 0 or more"):
+        GAN((28, 28, 1), self_supervision=-1)
 
 
 def test_the_generator_waits_for_five_steps_of_the_wasserstein_critic(pixels):

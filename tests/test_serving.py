@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import make_gan
 from model_server import Served
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -149,6 +150,13 @@ def test_eight_threads_at_once_see_nothing_of_each_other(served, images):
 def test_other_searches_give_the_same_bits(trained_gan, trained_encoder, boots, settings, tmp_path):
     detector = AnoGAN.from_gan(trained_gan, trained_encoder, **settings).calibrate(boots.train[1800:1820])
     pixels = boots.test[290:306]
+    with Served(detector.export(tmp_path, warm_up=())) as served:
+        answer = served("localize", images=np.asarray(detector.preparation.prepare(pixels)))
+        assert_same(answer, answers(detector, pixels))
+
+
+def test_surprise_is_in_the_graph(pixels, tmp_path):
+    detector = AnoGAN.from_gan(make_gan(self_supervision=0.5), steps=2, score="complexity").calibrate(pixels[:20])
     with Served(detector.export(tmp_path, warm_up=())) as served:
         answer = served("localize", images=np.asarray(detector.preparation.prepare(pixels)))
         assert_same(answer, answers(detector, pixels))
