@@ -122,18 +122,19 @@ class Run:
         self._options = {"latent_dim": LATENT_DIM, "seed": seed, "preparation": self.preparation}
         self.training_seconds, self.waited = None, 0.0
 
-    def detector(self, objective="dcgan"):
-        """An `AnoGAN` with an encoder, its GAN trained with that objective."""
+    def detector(self, objective="dcgan", self_supervision=0.0):
+        """An `AnoGAN` with an encoder, its GAN trained with that objective and weight of the second task."""
 
         def train(pixels, shape):
             # As many steps of the generator, and of the encoder, for all.
             epochs = self._epochs * OBJECTIVES[objective].discriminator_steps
             options = {"epochs": epochs, "encoder_epochs": math.ceil(ENCODER_SHARE * self._epochs), "objective": objective}
+            options |= {"self_supervision": self_supervision}
             with tempfile.TemporaryDirectory() as state:
                 networks = train_networks(pixels, state, shape, **options, **self._options)
             return AnoGAN.from_gan(*networks, seed=self._options["seed"])
 
-        return self._kept(objective, train)
+        return self._kept(f"{objective}-self{self_supervision:g}" if self_supervision else objective, train)
 
     @property
     def normals(self):
@@ -201,13 +202,13 @@ def _probe(function):
     return Method({"components": comparisons.COMPONENTS}, score, seeded=False)
 
 
-def _search(*, sampled=False, objective="dcgan", **settings):
-    """A method that searches with the GAN of an objective."""
+def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, **settings):
+    """A method that searches with the GAN of an objective, and of a weight of the second task."""
 
     def score(run, rows):
         # Without a tolerance all rows of a block end together: larger blocks are faster, the scores the same within rounding.
         block = {"block": None} if settings.get("tolerance") == 0.0 else {}
-        detector = run.detector(objective).with_settings(**settings, **block)
+        detector = run.detector(objective, self_supervision).with_settings(**settings, **block)
         if settings.get("score") == "complexity":
             detector.calibrate(run.normals)
         return detector.predict(run.task.test[rows], verbose=0)["score"]
@@ -217,6 +218,7 @@ def _search(*, sampled=False, objective="dcgan", **settings):
     config = {name: getattr(chosen, name) for name in names}
     config |= {"sample": SAMPLE} if sampled else {}
     config |= {"objective": objective} if objective != "dcgan" else {}
+    config |= {"self_supervision": self_supervision, "surprise": chosen.surprise} if self_supervision else {}
     config |= {"score": chosen.score, "calibrated": CALIBRATED} if chosen.score != "loss" else {}
     return Method(config, score, sampled)
 
@@ -253,6 +255,7 @@ METHODS = {
     "encoder": _search(mode="encoder"),
     "refine": _search(mode="refine"),
     "complexity": _search(mode="encoder", score="complexity"),
+    "surprise": _search(self_supervision=0.5, mode="encoder", score="complexity"),
     "paper": _search(sampled=True, **PAPER),
     "gan_r": _search(sampled=True, **comparisons.GAN_R),
     "acae": Method({"weight": PAPER["weight"]}, _copy),
@@ -269,6 +272,7 @@ TITLES = {
     "pca_complexity": "PCA, by complexity",
     "refine": "AnoGAN, `refine`",
     "complexity": "AnoGAN, `encoder`, by complexity",
+    "surprise": "AnoGAN, `encoder`, by complexity and surprise",
     "paper": "AnoGAN, the paper's search, sample",
     "gan_r": "GAN_R, sample",
     "acae": "aCAE",

@@ -214,6 +214,10 @@ def train(
     width: Annotated[Optional[int], typer.Option(show_default="the preset's", min=1, help="Filters of the finest stage.")] = None,
     prior: Annotated[Prior, typer.Option(help="What z is drawn from.")] = Prior.normal,
     objective: Annotated[Objective, typer.Option(help="What generator and discriminator are trained by.")] = Objective.dcgan,
+    self_supervision: Annotated[
+        float,
+        typer.Option(min=0.0, help="Weight of the discriminator's second task, to tell turns and shifts apart; 0.5, say."),
+    ] = 0.0,
     epochs: Annotated[
         Optional[int],
         typer.Option(show_default="50, or 20 for patches", min=1, help="Passes over the training images or patches."),
@@ -250,7 +254,7 @@ def train(
         settings = {"fit": fit.value, "scale": scale, "normalise": normalise, "augment": augment}
         preparation = settle_preparation(source, size or own_size, channels=channels, value_range=value_range, **settings)
         networks = {"preset": preset.value, "prior": prior.value, "objective": objective.value}
-        networks |= _given(latent_dim=latent_dim, width=width)
+        networks |= {"self_supervision": self_supervision, **_given(latent_dim=latent_dim, width=width)}
         training = {"encoder": encoder, "label_smoothing": label_smoothing, **_given(epochs=epochs, batch_size=batch_size)}
         detector, skipped = train_files(
             source,
@@ -499,7 +503,7 @@ Methods = Annotated[
         parser=_parse_names,
         metavar="A,B",
         show_default="pca,knn,svm,pca_complexity,p_d,encoder,refine,complexity,paper,gan_r,acae",
-        help="What is compared; also wgan-gp, hinge, and the sweeps lambda and gamma.",
+        help="What is compared; also surprise, wgan-gp, hinge, and the sweeps lambda and gamma.",
     ),
 ]
 
