@@ -16,7 +16,7 @@ from anogan_tf.unfolding import Unfolding
 from anogan_tf.workflows import DISPLAY_SIDE, score_batches, score_files
 
 EXAMPLES, EXAMPLE_SIDE = 12, 96  # pictures to choose from, and their pixels
-STRIP_SIDE = 112  # pixels of a picture in the strip
+STRIP_SIDE, SHOWN_SIDE = 112, 336  # pixels up to which small pictures are enlarged, in the strip and elsewhere
 
 
 class Answer(NamedTuple):
@@ -67,7 +67,7 @@ def answer(detector, unfolding, path):
         sample.display,
         heat,
         _levels(results["reconstruction"][0]),
-        [(_enlarged(_levels(made)), f"{count} steps") for made, count in zip(unfolded, unfolding.steps)],
+        [(_enlarged(_levels(made), STRIP_SIDE), f"{count} steps") for made, count in zip(unfolded, unfolding.steps)],
     )
 
 
@@ -88,8 +88,8 @@ def _levels(values):
     return np.broadcast_to(np.uint8(np.round(np.clip(values, 0.0, 1.0) * 255.0)), (*values.shape[:2], 3))
 
 
-def _enlarged(picture):
-    times = max(1, STRIP_SIDE // max(picture.shape[:2]))
+def _enlarged(picture, side):
+    times = max(1, side // max(picture.shape[:2]))
     return np.kron(picture, np.ones((times, times, 1), np.uint8))
 
 
@@ -155,7 +155,7 @@ def build_app(detector, title, examples=()):
                     visible=bool(shown_examples),
                 )
                 verdict = gradio.Markdown(min_height=120)
-                histogram = gradio.Plot(label="The score among those of normal images")
+                histogram = gradio.Plot(show_label=False)
             with gradio.Column():
                 picture = gradio.Image(label="Heatmap: residual on the scale of normal images", height=360)
                 opacity = gradio.Slider(0.0, 1.0, OPACITY, label="Opacity of the heatmap")
@@ -197,14 +197,14 @@ class _Desk:
         return (
             found.verdict,
             self.draw(answered, opacity),
-            _enlarged(found.reconstruction),
+            _enlarged(found.reconstruction, SHOWN_SIDE),
             found.histogram,
             found.strip,
             answered,
         )
 
     def draw(self, answered, opacity):
-        return None if answered is None else overlay(*answered, opacity)
+        return None if answered is None else _enlarged(overlay(*answered, opacity), SHOWN_SIDE)
 
     def score_many(self, paths):
         """Files that were written, and a sentence."""

@@ -205,10 +205,11 @@ def _probe(function):
 def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, **settings):
     """A method that searches with the GAN of an objective, and of a weight of the second task."""
 
+    if sampled:  # long searches, of which no row ends before another: all at once is faster
+        settings["block"] = None
+
     def score(run, rows):
-        # Without a tolerance all rows of a block end together: larger blocks are faster, the scores the same within rounding.
-        block = {"block": None} if settings.get("tolerance") == 0.0 else {}
-        detector = run.detector(objective, self_supervision).with_settings(**settings, **block)
+        detector = run.detector(objective, self_supervision).with_settings(**settings)
         if settings.get("score") == "complexity":
             detector.calibrate(run.normals)
         return detector.predict(run.task.test[rows], verbose=0)["score"]
@@ -216,7 +217,7 @@ def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, **setting
     chosen = SearchSettings(**settings)
     names = ("mode", "loss", "weight", "steps", "optimizer", "learning_rate", "candidates", "keep", "whiten")
     config = {name: getattr(chosen, name) for name in names}
-    config |= {"sample": SAMPLE} if sampled else {}
+    config |= {"sample": SAMPLE, "block": None} if sampled else {}
     config |= {"objective": objective} if objective != "dcgan" else {}
     config |= {"self_supervision": self_supervision, "surprise": chosen.surprise} if self_supervision else {}
     config |= {"score": chosen.score, "calibrated": CALIBRATED} if chosen.score != "loss" else {}
