@@ -11,7 +11,7 @@ import numpy as np
 from anogan_tf import plots
 from anogan_tf.data import FileSource
 from anogan_tf.data.sources import read_samples, readable
-from anogan_tf.maps import OPACITY, overlay
+from anogan_tf.maps import OPACITY, as_rgb, overlay
 from anogan_tf.unfolding import Unfolding
 from anogan_tf.workflows import DISPLAY_SIDE, score_batches, score_files
 
@@ -66,8 +66,8 @@ def answer(detector, unfolding, path):
         plots.score_among_normals(detector.calibration.scores, float(results["score"][0]), detector.threshold),
         sample.display,
         heat,
-        _levels(results["reconstruction"][0]),
-        [(_enlarged(_levels(made), STRIP_SIDE), f"{count} steps") for made, count in zip(unfolded, unfolding.steps)],
+        as_rgb(results["reconstruction"][0]),
+        [(_enlarged(as_rgb(made), STRIP_SIDE), f"{count} steps") for made, count in zip(unfolded, unfolding.steps)],
     )
 
 
@@ -81,11 +81,6 @@ def _verdict(detector, source, results):
         f"{p_value:.1%} of normal images would score as high, judged by {count}; "
         f"at {100 * rate:g}% or less it is an anomaly.{more}"
     )
-
-
-def _levels(values):
-    """Pixels `[h, w, c]` in [0, 1] as `[h, w, 3]` uint8."""
-    return np.broadcast_to(np.uint8(np.round(np.clip(values, 0.0, 1.0) * 255.0)), (*values.shape[:2], 3))
 
 
 def _enlarged(picture, side):

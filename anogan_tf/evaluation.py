@@ -9,7 +9,7 @@ from anogan_tf import comparisons
 from anogan_tf.data import sources
 from anogan_tf.data.entries import Picture
 from anogan_tf.data.sources import for_display
-from anogan_tf.maps import overlay, smooth
+from anogan_tf.maps import as_rgb, overlay, smooth
 from anogan_tf.metrics import PixelMetrics
 from anogan_tf.preparation import Preparation, to_pixels
 from anogan_tf.synthetic import SyntheticSource
@@ -368,19 +368,14 @@ def _draw(detector, sample, reconstruction, residual, mask, row):
     def restored(maps):
         """Channels `[h, w, C]` in [0, 1] as the stored image has them, `[h, w, 3]` uint8."""
         channels = np.asarray(detector.preparation.restore(np.moveaxis(maps, -1, 0), shape))
-        return _as_rgb(np.moveaxis(channels, 0, -1))
+        return as_rgb(np.moveaxis(channels, 0, -1))
 
     heat = np.asarray(detector.preparation.restore(np.asarray(detector.heatmap([residual])), shape))[0]
     scaled = np.clip(residual / max(detector.calibration.heat_high, 1e-6), 0.0, 1.0).mean(axis=-1, keepdims=True)
     drawn = (
         None
         if mask is None or isinstance(mask, ValueError)
-        else _as_rgb(for_display(mask[..., np.newaxis].astype(np.float32), SHOWN_SIDE) / 255.0)
+        else as_rgb(for_display(mask[..., np.newaxis].astype(np.float32), SHOWN_SIDE) / 255.0)
     )
-    query = _as_rgb(sample.display / 255.0)
+    query = as_rgb(sample.display / 255.0)
     return Shown(row, query, restored(reconstruction), restored(scaled), overlay(sample.display, heat), drawn)
-
-
-def _as_rgb(values):
-    levels = np.uint8(np.round(np.clip(values, 0.0, 1.0) * 255.0))
-    return np.repeat(levels, 3, axis=-1) if levels.shape[-1] == 1 else levels

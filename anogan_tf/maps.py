@@ -65,6 +65,11 @@ def overlay(pixels, heat, opacity=OPACITY):
     return np.uint8(np.round(np.clip(blended, 0.0, 1.0) * 255.0))
 
 
+def as_rgb(values):
+    """Pixels `[h, w, c]` in [0, 1], grey or RGB, as `[h, w, 3]` uint8."""
+    return np.broadcast_to(np.uint8(np.round(np.clip(values, 0.0, 1.0) * 255.0)), (*np.shape(values)[:2], 3))
+
+
 @functools.cache
 def colours():
     """The colour map of every heatmap."""

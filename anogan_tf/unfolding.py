@@ -31,6 +31,6 @@ class Unfolding:
         """
         outs = [detector.predict_prepared(images, sizes) for detector in self._detectors]
         return {
-            name: np.stack([np.asarray(out[source]) for out in outs])
-            for name, source in (("reconstruction", "reconstruction"), ("loss", "score"))
+            "reconstruction": np.stack([out["reconstruction"] for out in outs]),
+            "loss": np.stack([out["score"] for out in outs]),
         }
