@@ -9,9 +9,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "calibration": ("Calibration",),
-    "callbacks": ("SampleGrid",),
+    "callbacks": ("SampleGrid", "image_grid"),
     "autoencoder": ("AdversarialAutoencoder",),
-    "comparisons": ("discriminator_score", "nearest_neighbours", "one_class_svm", "pca_residual"),
+    "comparisons": ("discriminator_score", "embed_features", "nearest_neighbours", "one_class_svm", "pca_residual"),
     "data": ("ArraySource", "FileSource", "image_dataset", "list_images", "load_embedded", "load_images"),
     "data.tfds_sets": ("TfdsSource", "prepare_set"),
     "detector": ("AnoGAN",),
@@ -21,7 +21,7 @@ _HOMES = {
     "inversion": ("Networks", "SearchResult", "search"),
     "metrics": ("PixelMetrics", "auprc", "auroc", "image_metrics"),
     "networks": ("build_discriminator", "build_encoder", "build_generator", "feature_extractor"),
-    "plots": ("contact_sheet", "roc_figure", "score_histogram"),
+    "plots": ("contact_sheet", "embedding_figure", "loss_curves", "roc_figure", "score_histogram", "search_strip"),
     "preparation": ("Preparation",),
     "report": ("write_report",),
     "settings": ("SearchSettings",),

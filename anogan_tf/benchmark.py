@@ -22,7 +22,7 @@ from anogan_tf.preparation import Preparation
 from anogan_tf.records import markdown_table, versions
 from anogan_tf.saving import replacing
 from anogan_tf.settings import PAPER, SearchSettings
-from anogan_tf.workflows import ENCODER_SHARE, silent, train_networks
+from anogan_tf.workflows import ENCODER_SHARE, silent, split_normals, train_networks
 
 CALIBRATED = 1000  # training images that complexity is learnt from
 SAMPLE = 1000  # test images that a search of 500 steps scores, drawn from each class in proportion
@@ -123,9 +123,13 @@ class Run:
         self.training_seconds, self.waited = None, 0.0
 
     def detector(self, objective="dcgan", self_supervision=0.0):
-        """An `AnoGAN` with an encoder, its GAN trained with that objective and weight of the second task."""
+        """An `AnoGAN` with an encoder, its GAN trained with that objective and weight of the second task.
+
+        With a second task it sees nothing of `held_out`: what it learnt by heart would not surprise it.
+        """
 
         def train(pixels, shape):
+            pixels = np.delete(pixels, self._held_out, axis=0) if self_supervision else pixels
             # As many steps of the generator, and of the encoder, for all.
             epochs = self._epochs * OBJECTIVES[objective].discriminator_steps
             options = {"epochs": epochs, "encoder_epochs": math.ceil(ENCODER_SHARE * self._epochs), "objective": objective}
@@ -140,6 +144,15 @@ class Run:
     def normals(self):
         """Pixels of some training images."""
         return self.task.train[np.random.default_rng(self._options["seed"]).permutation(len(self.task.train))[:CALIBRATED]]
+
+    @property
+    def held_out(self):
+        """Pixels of the training images that `anogan train` would hold out."""
+        return self.task.train[self._held_out]
+
+    @property
+    def _held_out(self):
+        return split_normals(len(self.task.train), self._options["seed"]).held_out
 
     def autoencoder(self):
         """The `AnoGAN` of an aCAE."""
@@ -211,7 +224,7 @@ def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, **setting
     def score(run, rows):
         detector = run.detector(objective, self_supervision).with_settings(**settings)
         if settings.get("score") == "complexity":
-            detector.calibrate(run.normals)
+            detector.calibrate(run.held_out if self_supervision else run.normals)
         return detector.predict(run.task.test[rows], verbose=0)["score"]
 
     chosen = SearchSettings(**settings)
@@ -220,7 +233,8 @@ def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, **setting
     config |= {"sample": SAMPLE, "block": None} if sampled else {}
     config |= {"objective": objective} if objective != "dcgan" else {}
     config |= {"self_supervision": self_supervision, "surprise": chosen.surprise} if self_supervision else {}
-    config |= {"score": chosen.score, "calibrated": CALIBRATED} if chosen.score != "loss" else {}
+    if chosen.score != "loss":
+        config |= {"score": chosen.score, "calibrated": "held out" if self_supervision else CALIBRATED}
     return Method(config, score, sampled)
 
 

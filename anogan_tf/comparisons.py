@@ -127,7 +127,7 @@ def embed_features(features, perplexity=30.0, seed=0):
     """t-SNE of the discriminator's features (van der Maaten and Hinton 2008), as Schlegl et al. 2017 draw them.
 
     Args:
-        features: `[N, F]`, from `judge`.
+        features: `[N, F]`, of `feature_extractor`, flat.
         perplexity: about how many neighbours a point has; less where there are few points.
         seed: of the embedding.
 

@@ -23,13 +23,13 @@ def write_idx(folder, name, array):
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory, boots):
-    """Ten classes: 0 is boots, the others what the test images show, 48 boots to train on."""
+    """Ten classes: 0 is boots, the others what the test images show, 110 boots to train on."""
     folder = tmp_path_factory.mktemp("idx")
     others = boots.test[boots.test_label == 1]
-    train = np.concatenate([boots.train[:48], others[:9]])
-    test = np.concatenate([boots.train[100:112], others[9:54]])
+    train = np.concatenate([boots.train[:110], others[:9]])
+    test = np.concatenate([boots.train[110:122], others[9:54]])
     labels = np.arange(45) % 9 + 1
-    for name, pixels, kinds in (("train", train, [0] * 48 + list(range(1, 10))), ("t10k", test, [0] * 12 + labels.tolist())):
+    for name, pixels, kinds in (("train", train, [0] * 110 + list(range(1, 10))), ("t10k", test, [0] * 12 + labels.tolist())):
         write_idx(folder, f"{name}-images-idx3-ubyte.gz", pixels)
         write_idx(folder, f"{name}-labels-idx1-ubyte.gz", np.array(kinds, np.uint8))
     return folder
@@ -45,7 +45,7 @@ def small(monkeypatch):
 
 
 def test_every_method_has_its_row(digits, tmp_path):
-    names = (*benchmark.DEFAULT_METHODS, "wgan-gp", "lambda=0.5")
+    names = (*benchmark.DEFAULT_METHODS, "surprise", "wgan-gp", "lambda=0.5")
     rows = benchmark.run_benchmark("mnist", digits, tmp_path, classes=["0"], methods=names, epochs=1)
     assert {row["method"] for row in rows} == set(names)
     for row in rows:
@@ -62,6 +62,21 @@ def test_every_method_has_its_row(digits, tmp_path):
     assert by_method["pca"]["auroc"] == round(metrics.auroc(task.labels, pca), 4)
     detector = AnoGAN.load(next((tmp_path / "models").glob("mnist-0-seed0-*-dcgan.keras")))
     assert by_method["refine"]["auroc"] == round(metrics.auroc(task.labels, detector.predict(task.test, verbose=0)["score"]), 4)
+
+
+def test_what_calibrates_the_surprise_was_not_trained_on(digits, tmp_path, monkeypatch):
+    task, trained = benchmark.read_set(digits)("0"), []
+
+    def stop(pixels, *arguments, **options):
+        trained.extend(picture.tobytes() for picture in pixels)
+        raise InterruptedError
+
+    monkeypatch.setattr(benchmark, "train_networks", stop)
+    run = benchmark.Run(task, tmp_path / "kept", seed=0, epochs=1, normalise=False)
+    with pytest.raises(InterruptedError):
+        run.detector(self_supervision=0.5)
+    held_out = [picture.tobytes() for picture in run.held_out]
+    assert len(held_out) == 50 and sorted(trained + held_out) == sorted(picture.tobytes() for picture in task.train)
 
 
 def test_what_has_its_row_isn_t_run_again(digits, tmp_path, monkeypatch):
