@@ -67,7 +67,10 @@ def answer(detector, unfolding, path):
         sample.display,
         heat,
         as_rgb(results["reconstruction"][0]),
-        [(_enlarged(as_rgb(made), STRIP_SIDE), f"{count} steps") for made, count in zip(unfolded, unfolding.steps)],
+        [
+            (_enlarged(as_rgb(made), STRIP_SIDE), f"{count} step" + "s" * (count != 1))
+            for made, count in zip(unfolded, unfolding.steps)
+        ],
     )
 
 

@@ -420,7 +420,8 @@ def write_table(name, out):
 _EXPLANATION = """AUROC x 100 by the normal class, written by `anogan bench {name}`; each run is a row of `{name}.jsonl` with its
 settings, versions and date. More than one seed: their mean. "sample" rows score {sample:,} test images, drawn from each class
 in proportion, or all where there are fewer; the others score all. "by complexity": relative to {calibrated:,} of the training
-images, see `Complexity`. The mean is given once every class has been run."""
+images, see `Complexity`; "and surprise": of a discriminator with a second task, relative to a tenth of the training images, which
+nothing else saw. The mean is given once every class has been run."""
 
 
 def _averaged(rows, classes):

@@ -40,8 +40,8 @@ def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
     """Query, reconstruction and heatmap over the query, side by side for each image, with a colour bar.
 
     Args:
-        pixels, reconstructions: `[N, H, W, C]` in [0, 1].
-        heat: `[N, H, W]` in [0, 1].
+        pixels, reconstructions: `[N, H, W, C]` in [0, 1], or lists of images of any sizes.
+        heat: `[N, H, W]` in [0, 1], or a list.
         titles: N strings.
         columns: images in a row.
 
@@ -49,11 +49,10 @@ def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
         A matplotlib figure.
     """
     rows = -(-len(pixels) // columns)
-    height = 1.05 * rows + 0.4
-    figure = _figure(2.7 * columns + 0.7, height)
-    outer = figure.add_gridspec(
-        1, 2, width_ratios=(30 * columns, 2), wspace=0.03, left=0.01, right=0.92, top=1.0 - 0.4 / height, bottom=0.01
-    )
+    height, width = 1.05 * rows + 0.4, 2.7 * columns + 1.4
+    figure = _figure(width, height)
+    edges = {"left": 0.01, "right": 1.0 - 1.2 / width, "top": 1.0 - 0.4 / height, "bottom": 0.1 / height}
+    outer = figure.add_gridspec(1, 2, width_ratios=(30 * columns, 2), wspace=0.03, **edges)
     cells = outer[0].subgridspec(rows, columns, wspace=0.08, hspace=0.22)
     for index, title in enumerate(titles):
         triple = cells[index // columns, index % columns].subgridspec(1, 3, wspace=0.03)
@@ -174,6 +173,8 @@ def loss_curves(curves, scale="log"):
         line = axes.plot(steps, values, marker=".", label=name)[0]
         axes.axhline(values[-1], color=line.get_color(), linewidth=0.6, linestyle=":")
     axes.set(xlabel="steps", ylabel="median loss", title="Loss against steps", xscale=scale)
+    if scale == "symlog":
+        axes.set_xlim(left=0)
     axes.legend(fontsize=8, frameon=False)
     return figure
 
@@ -193,5 +194,6 @@ def _heat_bar(figure, axes):
     from matplotlib.cm import ScalarMappable
 
     bar = figure.colorbar(ScalarMappable(cmap=maps.colours()), cax=axes)
-    bar.set_label("residual on the scale of normal images\n0 most pixels, 0.5 brightest spots, 1 twice that", fontsize=7)
+    bar.set_ticks((0.0, 0.5, 1.0), labels=("most pixels", "brightest spots", "twice that"))
+    bar.set_label("residual, in\nnormal images", fontsize=7)
     bar.ax.tick_params(labelsize=7)

@@ -75,6 +75,7 @@ def measure(detector, evaluation):
     measured = metrics.image_metrics(labels, scores, flagged)
     pixels = evaluation.all_pixels
     return {
+        "score": score_name(detector),
         "synthetic": evaluation.synthetic,
         "images": {
             "normal": int((labels == 0).sum()),
@@ -102,7 +103,10 @@ def measure(detector, evaluation):
 
 def score_name(detector):
     """What tables and legends call the detector's score."""
-    return "A" if detector.settings.score == "loss" else "A, by complexity"
+    complexity = detector.calibration.complexity
+    if complexity is None:
+        return "A"
+    return "A, by complexity" if complexity.surprise is None else "A, by complexity and surprise"
 
 
 def _most_likely_rate(calibration):

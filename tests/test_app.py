@@ -31,17 +31,8 @@ def test_an_answer_is_what_predict_says(detector, files):
     assert f"score **{out['score'][0]:.4g}**" in found.verdict and f"p = **{out['p_value'][0]:.3f}**" in found.verdict
     assert ("Anomaly" if out["is_anomaly"][0] else "Normal") in found.verdict
     assert found.picture.shape[:2] == found.heat.shape == (40, 50)
-    assert [caption for _, caption in found.strip] == ["0 steps", "1 steps", "2 steps"]
+    assert [caption for _, caption in found.strip] == ["0 steps", "1 step", "2 steps"]
     np.testing.assert_allclose(found.reconstruction[..., :1] / 255.0, out["reconstruction"][0], atol=0.003)
-
-
-def test_the_search_unfolds_from_its_start_to_its_end(detector, pixels):
-    unfolding = Unfolding(detector)
-    found = unfolding(detector.preparation(pixels[:4]))
-    assert unfolding.steps == (0, 1, 2) and found["reconstruction"].shape == (3, 4, 16, 16, 1)
-    assert (np.diff(found["loss"], axis=0) <= 0.0).all()
-    end = detector.with_settings(tolerance=0.0).predict(pixels[:4], verbose=0)
-    np.testing.assert_array_equal(found["loss"][-1], end["score"])
 
 
 def test_files_become_a_table_and_a_sentence(detector, files, tmp_path):

@@ -14,6 +14,7 @@ from anogan_tf import comparisons, metrics
 from anogan_tf.data import ArraySource, FileSource
 from anogan_tf.detector import AnoGAN
 from anogan_tf.evaluation import _embed, choose_shown, evaluate, show, synthetic_rows
+from anogan_tf.gan import GAN
 from anogan_tf.maps import smooth
 from anogan_tf.preparation import Preparation
 from anogan_tf.report import write_report
@@ -73,6 +74,15 @@ def test_a_score_by_complexity_has_the_loss_beside_it(detector, source, evaluati
     names = list(numbers["comparisons"])
     assert names[:4] == ["A, by complexity", "A", "R", "D"]
     assert "standard deviations the logarithm of A" in (tmp_path / "report.html").read_text()
+
+
+def test_a_score_with_surprise_says_so(source, tmp_path, boots):
+    gan = GAN((28, 28, 1), width=4, self_supervision=0.5)
+    gan.compile()
+    detector = AnoGAN.from_gan(gan, steps=1, candidates=1, score="complexity").calibrate(boots.train[1950:])
+    numbers, _ = write_report(detector, source, tmp_path, title="boots")
+    assert list(numbers["comparisons"])[0] == numbers["score"] == "A, by complexity and surprise"
+    assert "turns and shifts" in (tmp_path / "report.html").read_text()
 
 
 def test_the_loss_falls_with_the_steps(detector, evaluation):

@@ -1,0 +1,106 @@
+"""Run the notebooks from top to bottom and store them with what came out: `python notebooks/execute.py [NOTEBOOK ...]`.
+
+What all of them share is written here: the first cell, which installs the package, and the badge that opens them in Colab, there and in
+the README. Both take the repository's address from `url` in setup.cfg; while it is empty there is no badge, and the cell asks for an archive.
+"""
+
+import configparser
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+NOTEBOOKS = Path(__file__).parent
+INSTALL = """\
+# Installs anogan_tf where it is missing: from the clone this notebook lies in, else from {origin}.
+import importlib.metadata
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+REPOSITORY = "{url}"
+
+if not any(importlib.metadata.distributions(name="anogan_tf")):
+    here = pathlib.Path.cwd()
+    clone = next((folder for folder in (here, *here.parents) if (folder / "anogan_tf" / "__init__.py").exists()), None)
+    if clone:
+        what = ["--editable", str(clone)]
+        sys.path.insert(0, str(clone))
+    elif REPOSITORY:
+        what = ["git+" + REPOSITORY]
+    else:
+        what = sorted(str(path) for path in here.glob("anogan_tf*.[zwt]*"))[:1]
+        if not what:
+            from google.colab import files  # elsewhere: put the archive beside the notebook
+
+            what = list(files.upload())[:1]
+    there = [name for name in ("tensorflow", "keras", "numpy") if importlib.util.find_spec(name)]
+    as_they_are = [f"{{name}}=={{importlib.metadata.version(name)}}" for name in there]
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *what, *as_they_are], check=True)
+    importlib.invalidate_caches()
+"""
+ARCHIVE = "an archive of the repository (anogan_tf*.zip, .whl or .tar.gz) beside it or uploaded"
+BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
+COLAB = "https://colab.research.google.com/github"
+FIRST, LAST = "<!-- notebooks -->\n", "<!-- end of notebooks -->\n"  # the README's list stands between them
+
+
+def repository():
+    """The repository's address, as setup.cfg says it; "" if it doesn't."""
+    settings = configparser.ConfigParser()
+    settings.read(NOTEBOOKS.parent / "setup.cfg", encoding="utf-8")
+    return settings.get("metadata", "url", fallback="").strip().rstrip("/")
+
+
+def install_cell(url):
+    """The first cell's code."""
+    return INSTALL.format(url=url, origin=url or ARCHIVE).rstrip()
+
+
+def badge(url, name):
+    """Markdown that opens a notebook in Colab, which knows GitHub's addresses; "" for others."""
+    host, _, project = url.removeprefix("https://").partition("/")
+    if host != "github.com":
+        return ""
+    return BADGE.format(address=f"{COLAB}/{project.removesuffix('.git')}/blob/main/notebooks/{name}")
+
+
+def with_shared_cells(notebook, url, name):
+    """Write the badge above a notebook's title, and its first cell of code."""
+    title, install = notebook.cells[:2]
+    title.source = f"{badge(url, name)}\n\n{title.source[title.source.index('# ') :]}".lstrip()
+    install.source = install_cell(url)
+    return notebook
+
+
+def with_list(readme, url):
+    """The README's text with its list of notebooks."""
+    before, _, rest = readme.partition(FIRST)
+    lines = []
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        title = nbformat.read(path, as_version=4).cells[0].source.partition("# ")[2].partition("\n")[0]
+        lines.append(f"- [{title}](notebooks/{path.name}) {badge(url, path.name)}".rstrip() + "\n")
+    return "".join([before, FIRST, *lines, LAST, rest.partition(LAST)[2]])
+
+
+def execute(path, url):
+    """Run one notebook in an empty folder and store it."""
+    notebook = with_shared_cells(nbformat.read(path, as_version=4), url, path.name)
+    with tempfile.TemporaryDirectory() as folder:
+        NotebookClient(notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # times, which differ with every run
+        if cell.cell_type == "code":  # what TensorFlow logs of the machine belongs to the machine
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    page = NOTEBOOKS.parent / "README.md"
+    page.write_text(with_list(page.read_text(encoding="utf-8"), repository()), encoding="utf-8")
+    for path in map(Path, sys.argv[1:] or sorted(NOTEBOOKS.glob("*.ipynb"))):
+        print(path.name, flush=True)
+        execute(path, repository())
