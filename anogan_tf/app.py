@@ -246,5 +246,5 @@ def _import_gradio():
     try:
         import gradio
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("The page needs Gradio: pip install 'anogan_tf[app]'.") from None
+        raise ModuleNotFoundError("The page needs Gradio: pip install gradio.") from None
     return gradio

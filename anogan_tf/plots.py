@@ -48,6 +48,7 @@ def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
     Returns:
         A matplotlib figure.
     """
+    columns = min(columns, len(pixels))
     rows = -(-len(pixels) // columns)
     height, width = 1.05 * rows + 0.4, 2.7 * columns + 1.4
     figure = _figure(width, height)
@@ -59,7 +60,7 @@ def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
         pictures = (pixels[index], reconstructions[index], maps.overlay(pixels[index], heat[index]))
         for position, picture in enumerate(pictures):
             axes = figure.add_subplot(triple[position])
-            axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
+            axes.imshow(np.asarray(picture).squeeze(), cmap="gray", vmin=0, vmax=1)
             axes.axis("off")
             if position == 0:
                 axes.set_title(title, fontsize=7, loc="left", pad=2, parse_math=False)  # a $ in a name is a $
@@ -83,7 +84,10 @@ def search_strip(queries, reconstructions, losses, steps):
     cells = figure.subplots(len(queries), len(steps) + 1, squeeze=False)
     figure.subplots_adjust(left=0.01, right=0.99, top=1.0 - 0.3 / len(queries), bottom=0.01, wspace=0.06, hspace=0.3)
     for row, (first, *others) in enumerate(cells):
-        pictures = [(queries[row], "query"), *zip(reconstructions[:, row], (f"{loss:.4g}" for loss in losses[:, row]))]
+        pictures = [
+            (queries[row], "query"),
+            *zip(reconstructions[:, row], (f"{loss:.4g}" if loss < 1e4 else f"{loss:.0f}" for loss in losses[:, row])),
+        ]
         for axes, (picture, below) in zip((first, *others), pictures):
             axes.imshow(np.asarray(picture).squeeze(), cmap="gray", vmin=0, vmax=1)
             axes.set(xticks=(), yticks=())
@@ -160,20 +164,22 @@ def score_among_normals(normals, score, threshold):
     return figure
 
 
-def loss_curves(curves, scale="log"):
+def loss_curves(curves):
     """Median loss against steps of the search.
 
     Args:
         curves: dict of name to `(steps, losses)`.
-        scale: of the steps, as matplotlib names it; "symlog" where they begin with 0.
     """
     figure = _figure(5.4, 3.8)
     axes = figure.add_subplot()
     for name, (steps, values) in curves.items():
         line = axes.plot(steps, values, marker=".", label=name)[0]
         axes.axhline(values[-1], color=line.get_color(), linewidth=0.6, linestyle=":")
-    axes.set(xlabel="steps", ylabel="median loss", title="Loss against steps", xscale=scale)
-    if scale == "symlog":
+    axes.set(xlabel="steps", ylabel="median loss", title="Loss against steps")
+    if min(min(steps) for steps, _ in curves.values()) > 0:
+        axes.set_xscale("log")
+    else:  # a logarithm would drop the start
+        axes.set_xscale("symlog")
         axes.set_xlim(left=0)
     axes.legend(fontsize=8, frameon=False)
     return figure

@@ -193,7 +193,7 @@ def _figures(detector, evaluation):
     }
     if evaluation.loss_curve:
         steps, medians = evaluation.loss_curve
-        figures["loss"] = plots.loss_curves({kind: (steps, values) for kind, values in medians.items()}, "symlog")
+        figures["loss"] = plots.loss_curves({kind: (steps, values) for kind, values in medians.items()})
     if evaluation.embedding:
         figures["embedding"] = plots.embedding_figure(*evaluation.embedding)
     return [(plots.as_svg(figure, name), FIGURE_NOTES[name]) for name, figure in figures.items()]

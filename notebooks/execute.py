@@ -16,7 +16,6 @@ NOTEBOOKS = Path(__file__).parent
 INSTALL = """\
 # Installs anogan_tf where it is missing: from the clone this notebook lies in, else from {origin}.
 import importlib.metadata
-import importlib.util
 import pathlib
 import subprocess
 import sys
@@ -32,13 +31,16 @@ if not any(importlib.metadata.distributions(name="anogan_tf")):
     elif REPOSITORY:
         what = ["git+" + REPOSITORY]
     else:
-        what = sorted(str(path) for path in here.glob("anogan_tf*.[zwt]*"))[:1]
-        if not what:
-            from google.colab import files  # elsewhere: put the archive beside the notebook
+        archives = [path for ending in ("zip", "whl", "tar.gz") for path in here.glob(f"anogan_tf*.{{ending}}")]
+        what = [str(max(archives, key=lambda path: path.stat().st_mtime))] if archives else []
+        if not what and "google.colab" in sys.modules:
+            from google.colab import files
 
             what = list(files.upload())[:1]
-    there = [name for name in ("tensorflow", "keras", "numpy") if importlib.util.find_spec(name)]
-    as_they_are = [f"{{name}}=={{importlib.metadata.version(name)}}" for name in there]
+        if not what:
+            raise FileNotFoundError("Put an archive of the repository, anogan_tf*.zip, beside this notebook.")
+    installed = {{name: next(importlib.metadata.distributions(name=name), None) for name in ("tensorflow", "keras", "numpy")}}
+    as_they_are = [f"{{name}}=={{found.version}}" for name, found in installed.items() if found]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *what, *as_they_are], check=True)
     importlib.invalidate_caches()
 """
@@ -71,6 +73,8 @@ def badge(url, name):
 def with_shared_cells(notebook, url, name):
     """Write the badge above a notebook's title, and its first cell of code."""
     title, install = notebook.cells[:2]
+    if install.source and not install.source.startswith(INSTALL[:20]):
+        raise ValueError(f"The second cell of {name} doesn't install the package; put an empty one there.")
     title.source = f"{badge(url, name)}\n\n{title.source[title.source.index('# ') :]}".lstrip()
     install.source = install_cell(url)
     return notebook
@@ -78,6 +82,8 @@ def with_shared_cells(notebook, url, name):
 
 def with_list(readme, url):
     """The README's text with its list of notebooks."""
+    if FIRST not in readme or LAST not in readme:
+        raise ValueError(f"The README's list of notebooks stands between {FIRST.strip()} and {LAST.strip()}; they are missing.")
     before, _, rest = readme.partition(FIRST)
     lines = []
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):

@@ -65,7 +65,8 @@ def workplace(tmp_path_factory, boots):
     folder = tmp_path_factory.mktemp("docs")
     for name, pixels in (
         ("parts/good", boots.train[:110]),
-        ("parts/scratched", boots.test[:12]),
+        ("tested/good", boots.test[:12]),
+        ("tested/scratched", boots.test[306:318]),
         ("incoming", boots.test[300:306]),
     ):
         (folder / name).mkdir(parents=True)

@@ -75,7 +75,7 @@ def _dicom(file, **options):
     try:
         import pydicom
     except ImportError:
-        raise ImportError("DICOM needs pydicom: pip install 'anogan_tf[dicom]'") from None
+        raise ImportError("DICOM needs pydicom: pip install pydicom") from None
     with open(file, "rb") as opened:
         if opened.read(132)[128:] == b"DICM":
             syntax = pydicom.filereader.read_file_meta_info(file).get("TransferSyntaxUID")
@@ -126,5 +126,5 @@ def _nibabel():
     try:
         import nibabel
     except ImportError:
-        raise ImportError("NIfTI needs nibabel: pip install 'anogan_tf[nifti]'") from None
+        raise ImportError("NIfTI needs nibabel: pip install nibabel") from None
     return nibabel
