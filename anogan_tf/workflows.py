@@ -245,6 +245,8 @@ def train_files(
     """
     if searching.get("mode", "search") != "search" and not training.get("encoder", True):
         raise ValueError(f"mode {searching['mode']!r} needs an encoder, and none is to be trained.")
+    if training.get("self_supervision") and searching.get("score", "loss") != "complexity":
+        raise ValueError("Self-supervision counts only in the score 'complexity': train with --score complexity, or without it.")
     image_shape = check_image_shape((*(tile or preparation.image_shape[:2]), preparation.image_shape[-1]))
     if tiling is not None:
         tiling.check(min(image_shape[:2]))
