@@ -67,10 +67,7 @@ def answer(detector, unfolding, path):
         sample.display,
         heat,
         as_rgb(results["reconstruction"][0]),
-        [
-            (_enlarged(as_rgb(made), STRIP_SIDE), f"{count} step" + "s" * (count != 1))
-            for made, count in zip(unfolded, unfolding.steps)
-        ],
+        [(_enlarged(as_rgb(made), STRIP_SIDE), title) for made, title in zip(unfolded, unfolding.titles)],
     )
 
 

@@ -69,19 +69,19 @@ def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
     return figure
 
 
-def search_strip(queries, reconstructions, losses, steps):
+def search_strip(queries, reconstructions, losses, titles):
     """How the search goes: a row for each image, first the query, then G(z) after so many steps with its loss.
 
     Args:
         queries: `[N, H, W, C]` in [0, 1].
         reconstructions: `[S, N, H, W, C]` in [0, 1], and losses: `[S, N]`, as `Unfolding` gives them.
-        steps: S numbers.
+        titles: S strings, the `titles` of the `Unfolding`.
 
     Returns:
         A matplotlib figure.
     """
-    figure = _figure(0.95 * (len(steps) + 1), 1.2 * len(queries) + 0.1)
-    cells = figure.subplots(len(queries), len(steps) + 1, squeeze=False)
+    figure = _figure(0.95 * (len(titles) + 1), 1.2 * len(queries) + 0.1)
+    cells = figure.subplots(len(queries), len(titles) + 1, squeeze=False)
     figure.subplots_adjust(left=0.01, right=0.99, top=1.0 - 0.3 / len(queries), bottom=0.01, wspace=0.06, hspace=0.3)
     for row, (first, *others) in enumerate(cells):
         pictures = [
@@ -93,8 +93,8 @@ def search_strip(queries, reconstructions, losses, steps):
             axes.set(xticks=(), yticks=())
             axes.set_xlabel(below, fontsize=7, labelpad=2)
             axes.spines[:].set_visible(False)
-    for axes, count in zip(cells[0, 1:], steps):
-        axes.set_title(f"{count} step" + "s" * (count != 1), fontsize=7, pad=3)
+    for axes, title in zip(cells[0, 1:], titles):
+        axes.set_title(title, fontsize=7, pad=3)
     return figure
 
 

@@ -23,6 +23,11 @@ class Unfolding:
         self.steps = tuple(steps) if steps is not None else (*(count for count in STEPS if count < most), most)
         self._detectors = [detector.with_settings(steps=count, tolerance=0.0, score="loss") for count in self.steps]
 
+    @property
+    def titles(self):
+        """What to call each number of steps."""
+        return [f"{count} step" + "s" * (count != 1) for count in self.steps]
+
     def __call__(self, images, sizes=None):
         """For images that the detector's preparation has made, `[N, H, W, C]`, and `sizes` as for `predict_prepared`.
 

@@ -17,8 +17,8 @@ def test_contact_sheet_has_three_pictures_an_image_and_a_colour_bar(tmp_path):
 
 def test_search_strip_shows_each_query_and_what_became_of_it():
     queries, made = rng.uniform(size=(2, 16, 16, 1)), rng.uniform(size=(3, 2, 16, 16, 1))
-    figure = plots.search_strip(queries, made, np.array([[9.0, 8.0], [7.0, 6.0], [5.0, 4.25]]), (0, 1, 10))
-    assert [axes.get_title() for axes in figure.axes] == ["", "0 steps", "1 step", "10 steps", "", "", "", ""]
+    figure = plots.search_strip(queries, made, np.array([[9.0, 8.0], [7.0, 6.0], [5.0, 4.25]]), ("start", "later", "end"))
+    assert [axes.get_title() for axes in figure.axes] == ["", "start", "later", "end", "", "", "", ""]
     assert [axes.get_xlabel() for axes in figure.axes] == ["query", "9", "7", "5", "query", "8", "6", "4.25"]
     assert np.array_equal(figure.axes[7].images[0].get_array(), made[2, 1, ..., 0])
 
