@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 
 from anogan_tf import comparisons, data, metrics
-from anogan_tf.calibration import WHOLE, Complexity, mean_variation
 from anogan_tf.detector import AnoGAN
 from anogan_tf.objectives import OBJECTIVES
 from anogan_tf.preparation import Preparation
@@ -206,13 +205,16 @@ class Method(NamedTuple):
     seeded: bool = True
 
 
-def _probe(function):
-    """A method that fits a probe to the training images."""
+def _probe(probe, relative=False):
+    """A method that fits a probe to the training images, its scores relative to normal images as busy where asked."""
 
     def score(run, rows):
-        return function(run.task.train, run.task.test[rows], run.preparation)
+        groups = (run.task.train, run.task.test[rows], run.preparation)
+        return comparisons.by_complexity(probe, *groups) if relative else probe(*groups)
 
-    return Method({"components": comparisons.COMPONENTS}, score, seeded=False)
+    on_pixels = probe is comparisons.nearest_pixels
+    config = {"blur": comparisons.BLUR} if on_pixels else {"components": comparisons.COMPONENTS}
+    return Method({**config, **({"folds": comparisons.FOLDS} if relative else {})}, score, seeded=False)
 
 
 def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, **settings):
@@ -238,15 +240,6 @@ def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, **setting
     return Method(config, score, sampled)
 
 
-def _pca_by_complexity(run, rows):
-    groups = [run.normals, run.task.test[rows]]
-    losses = [comparisons.pca_residual(run.task.train, pixels, run.preparation) for pixels in groups]
-    busy = [np.asarray(mean_variation(run.preparation(pixels))) for pixels in groups]
-    whole = [np.full(len(pixels), WHOLE) for pixels in groups]
-    line = Complexity.fit(losses[0], busy[0], whole[0])
-    return np.asarray(line.of_tiles(np.float32(losses[1]), busy[1], whole[1]))
-
-
 def _judge(run, rows):
     return comparisons.discriminator_score(run.detector(), run.task.test[rows])
 
@@ -261,11 +254,13 @@ SWEEPS = {
     },
     "gamma": {f"gamma={steps}": _search(sampled=True, **{**PAPER, "steps": steps}) for steps in (10, 50, 100, 200)},
 }
-PROBES = {name: _probe(probe) for name, probe in zip(("pca", "knn", "svm"), comparisons.PROBES.values())}
+PROBES = {name: _probe(probe) for name, probe in zip(("pca", "knn", "knn_pixels", "svm"), comparisons.PROBES.values())}
+_NAMES = ("pca_complexity", "knn_complexity")
+RELATIVE = {name: _probe(probe, relative=True) for name, probe in zip(_NAMES, comparisons.BY_COMPLEXITY.values())}
 # In the order of the tables.
 METHODS = {
     **PROBES,
-    "pca_complexity": Method({"components": comparisons.COMPONENTS, "calibrated": CALIBRATED}, _pca_by_complexity, seeded=False),
+    **RELATIVE,
     "p_d": Method({}, _judge),
     "encoder": _search(mode="encoder"),
     "refine": _search(mode="refine"),
@@ -279,12 +274,12 @@ METHODS = {
     **SWEEPS["lambda"],
     **SWEEPS["gamma"],
 }
-DEFAULT_METHODS = (*PROBES, "pca_complexity", "p_d", "encoder", "refine", "complexity", "paper", "gan_r", "acae")
+DEFAULT_METHODS = (*PROBES, *RELATIVE, "p_d", "encoder", "refine", "complexity", "paper", "gan_r", "acae")
 TITLES = {
     **dict(zip(PROBES, comparisons.PROBES)),
+    **dict(zip(RELATIVE, comparisons.BY_COMPLEXITY)),
     "p_d": "P_D",
     "encoder": "AnoGAN, `encoder`",
-    "pca_complexity": "PCA, by complexity",
     "refine": "AnoGAN, `refine`",
     "complexity": "AnoGAN, `encoder`, by complexity",
     "surprise": "AnoGAN, `encoder`, by complexity and surprise",
@@ -419,9 +414,10 @@ def write_table(name, out):
 
 _EXPLANATION = """AUROC x 100 by the normal class, written by `anogan bench {name}`; each run is a row of `{name}.jsonl` with its
 settings, versions and date. More than one seed: their mean. "sample" rows score {sample:,} test images, drawn from each class
-in proportion, or all where there are fewer; the others score all. "by complexity": relative to {calibrated:,} of the training
-images, see `Complexity`; "and surprise": of a discriminator with a second task, relative to a tenth of the training images, which
-nothing else saw. The mean is given once every class has been run."""
+in proportion, or all where there are fewer; the others score all. "by complexity": relative to normal images as busy (see
+`Complexity`), for AnoGAN {calibrated:,} of the training images, for the probes all of them, each scored by one fitted to others;
+"and surprise": of a discriminator with a second task, relative to a tenth of the training images, which nothing else saw. The
+mean is given once every class has been run."""
 
 
 def _averaged(rows, classes):

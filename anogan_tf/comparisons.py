@@ -4,6 +4,7 @@ Every function takes pixels as `GAN.fit` and `AnoGAN.predict` do, and gives scor
 """
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
@@ -12,6 +13,7 @@ from sklearn.svm import OneClassSVM
 from anogan_tf import networks
 from anogan_tf.autoencoder import AdversarialAutoencoder
 from anogan_tf.backend import keras
+from anogan_tf.calibration import WHOLE, Complexity, mean_variation
 from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
 from anogan_tf.detector import AnoGAN
 from anogan_tf.fitting import BATCH_SIZE
@@ -19,6 +21,8 @@ from anogan_tf.preparation import to_network
 from anogan_tf.settings import PAPER
 
 COMPONENTS = 32  # of every PCA
+BLUR = 0.7  # pixels, standard deviation: neighbours on pixels are to forgive a shift of half of one
+FOLDS = 5
 # GAN_R: AnoGAN with the loss of Yeh et al. in the search, `AnoGAN.from_gan(gan, **GAN_R)`.
 GAN_R = {**PAPER, "loss": "reference"}
 
@@ -50,7 +54,24 @@ def nearest_neighbours(train, queries, preparation, components=COMPONENTS, neigh
     Returns:
         `[N]`.
     """
-    train, queries = _pca_scores(train, queries, preparation, components)
+    return _mean_distance(*_pca_scores(train, queries, preparation, components), neighbours)
+
+
+def nearest_pixels(train, queries, preparation, neighbours=3, sigma=BLUR):
+    """Mean distance to the nearest normal images, pixel by pixel, all of them slightly blurred: no model at all.
+
+    Args:
+        train, queries, preparation, neighbours: as for `nearest_neighbours`.
+        sigma: of the Gaussian, in pixels.
+
+    Returns:
+        `[N]`.
+    """
+    blurred = [gaussian_filter(_prepared(preparation, pixels), (0, sigma, sigma, 0)) for pixels in (train, queries)]
+    return _mean_distance(*(images.reshape(len(images), -1) for images in blurred), neighbours)
+
+
+def _mean_distance(train, queries, neighbours):
     nearest = NearestNeighbors(n_neighbors=min(neighbours, len(train))).fit(train)
     return nearest.kneighbors(queries)[0].mean(axis=1)
 
@@ -74,8 +95,38 @@ def one_class_svm(train, queries, preparation, components=COMPONENTS, nu=0.1):
 PROBES = {
     f"PCA-{COMPONENTS}, squared residual": pca_residual,
     f"3 nearest neighbours on PCA-{COMPONENTS}": nearest_neighbours,
+    "3 nearest neighbours on pixels": nearest_pixels,
     f"one-class SVM on PCA-{COMPONENTS}": one_class_svm,
 }
+# Those whose scores have a logarithm, and are worth the while.
+BY_COMPLEXITY = {f"{name}, by complexity": probe for name, probe in PROBES.items() if probe in (pca_residual, nearest_pixels)}
+
+
+def by_complexity(probe, train, queries, preparation, folds=FOLDS, seed=0):
+    """Scores of a probe relative to normal images as busy, in their standard deviations, as `Complexity` has it.
+
+    Each training image's own score, to which the line is fitted, is of the probe fitted to the other folds.
+
+    Args:
+        probe: of `BY_COMPLEXITY`.
+        train, queries, preparation: as for the probe.
+        folds: how many.
+        seed: of the folds.
+
+    Returns:
+        `[N]`.
+    """
+    train = preparation.check(train)
+    fold = np.random.default_rng(seed).permutation(len(train)) % min(folds, len(train))
+    scores = np.empty(len(train), np.float32)
+    for number in np.unique(fold):
+        scores[fold == number] = probe(train[fold != number], train[fold == number], preparation)
+    groups = ((scores, train), (probe(train, queries, preparation), queries))
+    of_train, of_queries = (
+        (np.float32(found), np.asarray(mean_variation(preparation(pixels))), np.full(len(found), WHOLE))
+        for found, pixels in groups
+    )
+    return np.asarray(Complexity.fit(*of_train).of_tiles(*of_queries))
 
 
 def _pca_scores(train, queries, preparation, components):
@@ -90,9 +141,13 @@ def _fit_pca(vectors, components):
 
 
 def _vectors(preparation, pixels):
-    """Prepared images in [0, 1] as `[N, H * W * C]`."""
-    prepared = preparation.prepare(preparation.check(pixels))
-    return np.asarray(prepared).reshape(len(pixels), -1)
+    """Prepared images as `[N, H * W * C]`."""
+    return _prepared(preparation, pixels).reshape(len(pixels), -1)
+
+
+def _prepared(preparation, pixels):
+    """Prepared images `[N, H, W, C]` in [0, 1]."""
+    return np.asarray(preparation.prepare(preparation.check(pixels)))
 
 
 def discriminator_score(detector, queries, batch_size=SCORING_BATCH):

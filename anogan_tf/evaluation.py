@@ -277,8 +277,11 @@ def _probe(detector, source, rows, queries):
     trained = [_small(to_pixels(sample.image[np.newaxis])) for sample in samples]
     if len(trained) < 2:
         return {}
-    as_they_are = Preparation(queries.shape[1:])
-    return {name: probe(np.concatenate(trained), queries, as_they_are) for name, probe in comparisons.PROBES.items()}
+    groups = (np.concatenate(trained), queries, Preparation(queries.shape[1:]))
+    scores = {name: probe(*groups) for name, probe in comparisons.PROBES.items()}
+    if detector.settings.score == "complexity":
+        scores |= {name: comparisons.by_complexity(probe, *groups) for name, probe in comparisons.BY_COMPLEXITY.items()}
+    return scores
 
 
 def _embed(features, seed):

@@ -40,7 +40,8 @@ def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
     """Query, reconstruction and heatmap over the query, side by side for each image, with a colour bar.
 
     Args:
-        pixels, reconstructions: `[N, H, W, C]` in [0, 1], or lists of images of any sizes.
+        pixels: `[N, H, W, C]` uint8, or float in [0, 1], or a list of images of any sizes.
+        reconstructions: `[N, H, W, C]` in [0, 1], or a list.
         heat: `[N, H, W]` in [0, 1], or a list.
         titles: N strings.
         columns: images in a row.
@@ -58,9 +59,9 @@ def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
     for index, title in enumerate(titles):
         triple = cells[index // columns, index % columns].subgridspec(1, 3, wspace=0.03)
         pictures = (pixels[index], reconstructions[index], maps.overlay(pixels[index], heat[index]))
-        for position, picture in enumerate(pictures):
+        for position, picture in enumerate(np.asarray(picture).squeeze() for picture in pictures):
             axes = figure.add_subplot(triple[position])
-            axes.imshow(np.asarray(picture).squeeze(), cmap="gray", vmin=0, vmax=1)
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
             axes.axis("off")
             if position == 0:
                 axes.set_title(title, fontsize=7, loc="left", pad=2, parse_math=False)  # a $ in a name is a $

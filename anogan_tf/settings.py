@@ -17,7 +17,7 @@ BY_MODE = {
     "refine": {"steps": 10, "optimizer": "bfgs", "candidates": 1, "tolerance": 1e-2, "patience": 5},
     "encoder": {"steps": 0, "optimizer": "adam", "candidates": 1, "tolerance": 0.0, "patience": 1},
 }
-# The search of Schlegl et al. 2017: `AnoGAN.from_gan(gan, **PAPER)`. Optimiser and learning rate are ours: they name none.
+#: The search of Schlegl et al. 2017: `AnoGAN.from_gan(gan, **PAPER)`. Optimiser and learning rate are ours: they name none.
 PAPER = {
     "mode": "search", "weight": 0.1, "steps": 500, "optimizer": "adam", "learning_rate": 0.1, "whiten": False,
     "candidates": 1, "keep": "last", "tolerance": 0.0,

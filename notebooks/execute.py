@@ -5,6 +5,7 @@ the README. Both take the repository's address from `url` in setup.cfg; while it
 """
 
 import configparser
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -105,6 +106,11 @@ def execute(path, url):
 
 
 if __name__ == "__main__":
+    # A stored notebook has its full budget, whatever the shell says.
+    for name in [name for name in os.environ if name.startswith("ANOGAN_NOTEBOOK_")]:
+        del os.environ[name]
+    if repository() and not badge(repository(), ""):
+        print(f"No badges: Colab opens notebooks from https://github.com/, not from {repository()}, the url in setup.cfg.")
     page = NOTEBOOKS.parent / "README.md"
     page.write_text(with_list(page.read_text(encoding="utf-8"), repository()), encoding="utf-8")
     for path in map(Path, sys.argv[1:] or sorted(NOTEBOOKS.glob("*.ipynb"))):

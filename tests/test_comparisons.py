@@ -35,6 +35,47 @@ def test_nearest_neighbours_by_hand():
     np.testing.assert_allclose(found, np.sort(distances)[:, :2].mean(1), rtol=1e-3)
 
 
+def test_nearest_pixels_by_hand():
+    rng = np.random.default_rng(2)
+    train, queries = rng.integers(0, 256, (20, 16, 16, 3), np.uint8), rng.integers(0, 256, (4, 16, 16, 3), np.uint8)
+    kernel = np.exp(-0.5 * (np.arange(-3, 4) / 0.7) ** 2)
+    kernel /= kernel.sum()
+
+    def blurred(pixels):
+        padded = np.pad(pixels / 255.0, [(0, 0), (3, 3), (3, 3), (0, 0)], mode="symmetric")
+        down = sum(weight * padded[:, shift : shift + 16] for shift, weight in enumerate(kernel))
+        return sum(weight * down[:, :, shift : shift + 16] for shift, weight in enumerate(kernel)).reshape(len(pixels), -1)
+
+    distances = np.linalg.norm(blurred(queries)[:, None] - blurred(train), axis=-1)
+    found = comparisons.nearest_pixels(train, queries, Preparation((16, 16, 3)), neighbours=2)
+    np.testing.assert_allclose(found, np.sort(distances)[:, :2].mean(1), rtol=1e-4)
+
+
+def test_a_probe_by_complexity_is_above_what_other_folds_make_of_normals_as_busy():
+    rng = np.random.default_rng(3)
+    contrast = rng.uniform(0.1, 1.0, (60, 1, 1))
+    train = (0.5 + contrast * (rng.random((60, 16, 16)) - 0.5)).astype(np.float32)
+    preparation = Preparation((16, 16, 1))
+    found = comparisons.by_complexity(comparisons.nearest_pixels, train, train[:10] * 0.5, preparation, folds=60)
+
+    def own(images, others):
+        return np.log(comparisons.nearest_pixels(others, images, preparation))
+
+    def busy(images):
+        across, down = (np.abs(np.diff(2.0 * images, axis=axis)).sum((1, 2)) for axis in (2, 1))
+        return np.log((across + down) / 256 + 1e-4)
+
+    y = np.concatenate([own(train[[row]], np.delete(train, row, axis=0)) for row in range(60)])
+    most = np.quantile(busy(train), 0.99)
+    x = np.minimum(busy(train), most)
+    slope = np.cov(x, y, bias=True)[0, 1] / (x.var() + 0.05**2)
+    rest = y - slope * x
+    queries = train[:10] * 0.5
+    expected = (own(queries, train) - slope * np.minimum(busy(queries), most) - rest.mean()) / rest.std()
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    assert slope > 0.8, "the busier, the farther, is what the images are made for"
+
+
 def test_every_probe_puts_noise_above_boots(boots):
     noise = np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8)
     queries, labels = np.concatenate([boots.test[boots.test_label == 0][:20], noise]), np.repeat([0, 1], 20)

@@ -73,6 +73,7 @@ def test_a_score_by_complexity_has_the_loss_beside_it(detector, source, evaluati
     assert found.loss_curve == evaluation.loss_curve
     names = list(numbers["comparisons"])
     assert names[:4] == ["A, by complexity", "A", "R", "D"]
+    assert set(comparisons.BY_COMPLEXITY) < set(names) and not set(comparisons.BY_COMPLEXITY) & set(evaluation.comparisons)
     assert "standard deviations the logarithm of A" in (tmp_path / "report.html").read_text()
 
 

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "unfolding": "",
     "callbacks": "backend maps saving",
     "plots": "maps metrics saving",
-    "comparisons": "autoencoder backend detector fitting networks preparation settings",
+    "comparisons": "autoencoder backend calibration detector fitting networks preparation settings",
     "records": "backend",
     "synthetic": "data",
     "workflows": ROOMS_ABOVE,

@@ -15,6 +15,13 @@ def test_contact_sheet_has_three_pictures_an_image_and_a_colour_bar(tmp_path):
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_contact_sheet_shows_whole_numbers_as_bright_as_floats():
+    pixels = rng.integers(0, 256, (1, 16, 16, 1), np.uint8)
+    drawn = [plots.contact_sheet(one, pixels / 255.0, np.zeros((1, 16, 16)), ["a"]).axes[0] for one in (pixels, pixels / 255.0)]
+    whole, floats = (np.asarray(axes.images[0].make_image(None, unsampled=True)[0]) for axes in drawn)
+    np.testing.assert_allclose(whole.astype(int), floats, atol=1)
+
+
 def test_search_strip_shows_each_query_and_what_became_of_it():
     queries, made = rng.uniform(size=(2, 16, 16, 1)), rng.uniform(size=(3, 2, 16, 16, 1))
     figure = plots.search_strip(queries, made, np.array([[9.0, 8.0], [7.0, 6.0], [5.0, 4.25]]), ("start", "later", "end"))
