@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anogan_tf import comparisons, data, metrics
+from anogan_tf import comparisons, data, metrics, plots
 from anogan_tf.detector import AnoGAN
 from anogan_tf.objectives import OBJECTIVES
 from anogan_tf.preparation import Preparation
@@ -26,6 +26,7 @@ from anogan_tf.workflows import ENCODER_SHARE, silent, split_normals, train_netw
 CALIBRATED = 1000  # training images that complexity is learnt from
 SAMPLE = 1000  # test images that a search of 500 steps scores, drawn from each class in proportion
 EPOCHS, LATENT_DIM = 10, 16
+MISTAKES = 10  # of each kind that are drawn
 DIGITS = tuple("0123456789")
 
 
@@ -197,12 +198,14 @@ class Method(NamedTuple):
         score: from a `Run` and rows of the test images to their scores.
         sampled: whether it scores only the sample.
         seeded: whether another seed makes another run.
+        detector: from a `Run` to the `AnoGAN` that scores, where one does.
     """
 
     config: dict
     score: Callable
     sampled: bool = False
     seeded: bool = True
+    detector: Callable | None = None
 
 
 def _probe(probe, relative=False):
@@ -223,11 +226,14 @@ def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, **setting
     if sampled:  # long searches, of which no row ends before another: all at once is faster
         settings["block"] = None
 
-    def score(run, rows):
-        detector = run.detector(objective, self_supervision).with_settings(**settings)
+    def detector(run):
+        found = run.detector(objective, self_supervision).with_settings(**settings)
         if settings.get("score") == "complexity":
-            detector.calibrate(run.held_out if self_supervision else run.normals)
-        return detector.predict(run.task.test[rows], verbose=0)["score"]
+            found.calibrate(run.held_out if self_supervision else run.normals)
+        return found
+
+    def score(run, rows):
+        return detector(run).predict(run.task.test[rows], verbose=0)["score"]
 
     chosen = SearchSettings(**settings)
     names = ("mode", "loss", "weight", "steps", "optimizer", "learning_rate", "candidates", "keep", "whiten")
@@ -237,7 +243,7 @@ def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, **setting
     config |= {"self_supervision": self_supervision, "surprise": chosen.surprise} if self_supervision else {}
     if chosen.score != "loss":
         config |= {"score": chosen.score, "calibrated": "held out" if self_supervision else CALIBRATED}
-    return Method(config, score, sampled)
+    return Method(config, score, sampled, detector=detector)
 
 
 def _judge(run, rows):
@@ -318,10 +324,7 @@ def run_benchmark(name, path, out, *, seeds=1, classes=None, methods=DEFAULT_MET
         All rows of the file, a list of dicts.
     """
     benchmark, out, methods = BENCHMARKS[name], Path(out), resolve_methods(methods)
-    classes = tuple(classes or benchmark.classes)
-    if unknown := sorted(set(classes) - set(benchmark.classes)):
-        raise ValueError(f"{', '.join(unknown)}: {name} has no such class; there are {', '.join(benchmark.classes)}.")
-    epochs = epochs or benchmark.epochs
+    classes, epochs = _resolve_classes(name, classes), epochs or benchmark.epochs
     table = out / f"{name}.jsonl"
     done = [_key(row) for row in read_rows(table)]
     plan = [
@@ -335,14 +338,75 @@ def run_benchmark(name, path, out, *, seeds=1, classes=None, methods=DEFAULT_MET
     task_of = read_set(path) if plan else None
     with progress(name, len(plan)) as advance:
         for normal_class, seed, method in plan:
-            models = out / "models" / f"{name}-{normal_class}-seed{seed}-latent{LATENT_DIM}-epochs{epochs}"
-            run = Run(task_of(normal_class), models, seed=seed, epochs=epochs, normalise=benchmark.normalise)
+            run = _run(name, out, task_of, normal_class, seed, epochs)
             head = {"dataset": name, "normal_class": normal_class, "seed": seed, "method": method}
             config = {"config": _config(benchmark, method, epochs)}
             append_row(table, {**head, **_measure(run, METHODS[method]), **config, **dated()})
             write_table(name, out)
             advance()
     return read_rows(table)
+
+
+def _resolve_classes(name, classes):
+    known = BENCHMARKS[name].classes
+    if unknown := sorted(set(classes or ()) - set(known)):
+        raise ValueError(f"{', '.join(unknown)}: {name} has no such class; there are {', '.join(known)}.")
+    return tuple(classes or known)
+
+
+def _run(name, out, task_of, normal_class, seed, epochs):
+    models = out / "models" / f"{name}-{normal_class}-seed{seed}-latent{LATENT_DIM}-epochs{epochs}"
+    return Run(task_of(normal_class), models, seed=seed, epochs=epochs, normalise=BENCHMARKS[name].normalise)
+
+
+def draw_mistakes(name, path, out, method, *, classes=None, epochs=None, progress=silent):
+    """Draw the worst mistakes of a method over all classes, seed 0, as `OUT/NAME-METHOD-misses.png` and `...-false-alarms.png`.
+
+    The anomalies with the lowest scores, and the normal images with the highest. Scores relative to complexity compare between
+    classes; losses say more of the class than of the image.
+
+    Args:
+        name, path, out, classes, epochs, progress: as for `run_benchmark`.
+        method: that has a detector.
+
+    Returns:
+        The paths of both pictures.
+    """
+    (method,), out = resolve_methods([method]), Path(out)
+    if METHODS[method].detector is None:
+        able = ", ".join(known for known in METHODS if METHODS[known].detector)
+        raise ValueError(f"{method} has no reconstructions to show; there are {able}.")
+    classes, task_of = _resolve_classes(name, classes), read_set(path)
+    found = {"misses": [], "false-alarms": []}
+    with progress("Mistakes", len(classes)) as advance:
+        for normal_class in classes:
+            run = _run(name, out, task_of, normal_class, 0, epochs or BENCHMARKS[name].epochs)
+            for what, mistakes in _find_mistakes(run, METHODS[method], normal_class).items():
+                found[what] += mistakes
+            advance()
+    paths = []
+    for what, mistakes in found.items():
+        pictures = zip(*sorted(mistakes, key=lambda one: one[0])[:MISTAKES])
+        _, titles, queries, reconstructions, heat = pictures
+        paths.append(out / f"{name}-{method}-{what}.png")
+        plots.save_figure(plots.contact_sheet(queries, reconstructions, heat, titles, columns=2), paths[-1])
+    return paths
+
+
+def _find_mistakes(run, method, normal_class):
+    """`{"misses": ..., "false-alarms": ...}` of one class: `(how far down the list, title, query, G(z), heatmap)` of each."""
+    detector, found = method.detector(run), {}
+    if detector.calibration is None:
+        detector.calibrate(run.normals)
+    scores = detector.predict(run.task.test, verbose=0)["score"]
+    for what, label, order in (("misses", 1, scores), ("false-alarms", 0, -scores)):
+        rows = np.flatnonzero(run.task.labels == label)
+        rows = rows[np.argsort(order[rows], kind="stable")[:MISTAKES]]
+        out = detector.predict(run.task.test[rows], verbose=0)
+        queries, heat = np.asarray(run.preparation.prepare(run.task.test[rows])), detector.heatmap(out["residual"])
+        titles = [f"{run.task.kinds[row]}, normal is {normal_class}: {scores[row]:.3g}" for row in rows]
+        found[what] = list(zip(order[rows], titles, queries, out["reconstruction"], heat))
+    return found
 
 
 def _config(benchmark, method, epochs):
@@ -403,10 +467,12 @@ def write_table(name, out):
     benchmark, rows = BENCHMARKS[name], read_rows(out / f"{name}.jsonl")
     lines = []
     for title, values in benchmark.published.items():
-        lines.append(_line(benchmark, title, None, dict(zip((*benchmark.classes, "mean"), values))))
+        lines.append({**_line(benchmark, title, None, dict(zip((*benchmark.classes, "mean"), values))), "ms": None})
     for method in METHODS:
         if found := rows_of(method, rows):
-            lines.append(_line(benchmark, TITLES.get(method, method), *_averaged(found, benchmark.classes)))
+            line = _line(benchmark, TITLES.get(method, method), *_averaged(found, benchmark.classes))
+            cost = np.median([1e3 * row["seconds"] / (row["n_normal"] + row["n_anomalous"]) for row in found])
+            lines.append({**line, "ms": f"{cost:.2g}" if cost < 10 else f"{cost:.0f}"})
     text = [f"# {benchmark.title}", _EXPLANATION.format(name=name, sample=SAMPLE, calibrated=CALIBRATED), markdown_table(lines)]
     with replacing(out / f"{name}.md") as path:
         path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
@@ -417,7 +483,8 @@ settings, versions and date. More than one seed: their mean. "sample" rows score
 in proportion, or all where there are fewer; the others score all. "by complexity": relative to normal images as busy (see
 `Complexity`), for AnoGAN {calibrated:,} of the training images, for the probes all of them, each scored by one fitted to others;
 "and surprise": of a discriminator with a second task, relative to a tenth of the training images, which nothing else saw. The
-mean is given once every class has been run."""
+mean is given once every class has been run. ms: the median run's milliseconds a test image, fitting a probe or a line included,
+training networks not."""
 
 
 def _averaged(rows, classes):

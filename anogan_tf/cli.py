@@ -519,12 +519,19 @@ def _add_benchmark(name, description):
         epochs: Annotated[
             Optional[int], typer.Option(show_default="the benchmark's", min=1, help="Passes over the training images.")
         ] = None,
+        mistakes: Annotated[
+            str, typer.Option(metavar="METHOD", help="Measure nothing; draw the worst mistakes of this method over all classes.")
+        ] = "",
     ):
         with _errors():
             with _loading():
-                from anogan_tf.benchmark import run_benchmark
-            options = {**({"methods": methods} if methods else {}), **_given(epochs=epochs)}
-            run_benchmark(name, path, out, seeds=seeds, classes=classes, progress=_progress, **options)
+                from anogan_tf.benchmark import draw_mistakes, run_benchmark
+            options = {"classes": classes, "progress": _progress, **_given(epochs=epochs)}
+            if mistakes:
+                for picture in draw_mistakes(name, path, out, mistakes, **options):
+                    console.print(f"Wrote {picture}.")
+                return
+            run_benchmark(name, path, out, seeds=seeds, **options, **({"methods": methods} if methods else {}))
             console.print(f"Wrote {out / name}.md and {name}.jsonl; trained networks are in {out / 'models'}.")
 
 

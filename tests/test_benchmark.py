@@ -64,6 +64,31 @@ def test_every_method_has_its_row(digits, tmp_path):
     assert by_method["refine"]["auroc"] == round(metrics.auroc(task.labels, detector.predict(task.test, verbose=0)["score"]), 4)
 
 
+def test_mistakes_are_the_anomalies_scored_lowest_and_the_normals_scored_highest(digits, tmp_path, monkeypatch):
+    sheets = []
+    monkeypatch.setattr(benchmark.plots, "contact_sheet", lambda *sheet, columns: sheets.append(sheet))
+    monkeypatch.setattr(benchmark.plots, "save_figure", lambda figure, path: path.touch())
+    monkeypatch.setattr(benchmark, "MISTAKES", 4)
+    paths = benchmark.draw_mistakes("mnist", digits, tmp_path, "complexity", classes=["0"], epochs=1)
+    assert [path.name for path in paths] == ["mnist-complexity-misses.png", "mnist-complexity-false-alarms.png"]
+    task = benchmark.read_set(digits)("0")
+    run = benchmark.Run(
+        task,
+        next((tmp_path / "models").glob("*.keras")).with_name("mnist-0-seed0-latent16-epochs1"),
+        seed=0,
+        epochs=1,
+        normalise=False,
+    )
+    scores = benchmark.METHODS["complexity"].score(run, np.arange(57))
+    for (queries, made, heat, titles), label, order in zip(sheets, (1, 0), (scores, -scores)):
+        rows = [row for row in np.argsort(order, kind="stable") if task.labels[row] == label][:4]
+        np.testing.assert_allclose(queries, task.test[rows] / 255.0, atol=1e-6)
+        assert titles == tuple(f"{task.kinds[row]}, normal is 0: {scores[row]:.3g}" for row in rows)
+        assert np.shape(made) == (4, 28, 28, 1) and np.shape(heat) == (4, 28, 28)
+    with pytest.raises(ValueError, match="pca has no reconstructions to show; there are encoder, refine, complexity"):
+        benchmark.draw_mistakes("mnist", digits, tmp_path, "pca", classes=["0"])
+
+
 def test_what_calibrates_the_surprise_was_not_trained_on(digits, tmp_path, monkeypatch):
     task, trained = benchmark.read_set(digits)("0"), []
 
@@ -104,17 +129,20 @@ def test_a_damaged_row_is_named(tmp_path):
 
 
 def test_the_table_has_published_rows_and_means_once_they_are_whole(tmp_path):
+    counts = {"seconds": 0.5, "n_normal": 100, "n_anomalous": 900}
     for kind in benchmark.DIGITS:
         for seed in (0, 1):
             row = {"normal_class": kind, "seed": seed, "method": "refine", "auroc": 0.9 + 0.02 * seed, "config": {"epochs": 9}}
+            row |= counts
             benchmark.append_row(tmp_path / "mnist.jsonl", {**row, "auroc": 0.1, "config": {"epochs": 1}})
             benchmark.append_row(tmp_path / "mnist.jsonl", row)
-    benchmark.append_row(tmp_path / "mnist.jsonl", {"normal_class": "4", "seed": 0, "method": "p_d", "auroc": 0.5, "config": {}})
+    p_d = {"normal_class": "4", "seed": 0, "method": "p_d", "auroc": 0.5, "config": {}, **counts, "seconds": 37.2}
+    benchmark.append_row(tmp_path / "mnist.jsonl", p_d)
     benchmark.write_table("mnist", tmp_path)
     lines = [line for line in (tmp_path / "mnist.md").read_text().splitlines() if line.startswith("|")]
-    assert lines[2].startswith("| AnoGAN, as published by Ruff et al. 2018 |  | 96.6 |") and lines[2].endswith("| 91.3 |")
-    assert lines[3] == "| P_D | 1 |  |  |  |  | 50.0 |  |  |  |  |  |  |"
-    assert lines[4] == "| AnoGAN, `refine` | 2 |" + " 91.0 |" * 11
+    assert lines[2].startswith("| AnoGAN, as published by Ruff et al. 2018 |  | 96.6 |") and lines[2].endswith("| 91.3 |  |")
+    assert lines[3] == "| P_D | 1 |  |  |  |  | 50.0 |  |  |  |  |  |  | 37 |"
+    assert lines[4] == "| AnoGAN, `refine` | 2 |" + " 91.0 |" * 11 + " 0.5 |"
 
 
 def test_a_table_of_tiles_shows_one_configuration(tmp_path):
