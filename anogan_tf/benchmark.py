@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from anogan_tf import comparisons, data, metrics, plots
+from anogan_tf.calibration import ALIKE
 from anogan_tf.detector import AnoGAN
 from anogan_tf.objectives import OBJECTIVES
 from anogan_tf.preparation import Preparation
@@ -217,7 +218,7 @@ def _probe(probe, relative=False):
 
     on_pixels = probe is comparisons.nearest_pixels
     config = {"blur": comparisons.BLUR} if on_pixels else {"components": comparisons.COMPONENTS}
-    return Method({**config, **({"folds": comparisons.FOLDS} if relative else {})}, score, seeded=False)
+    return Method({**config, **({"folds": comparisons.FOLDS, "alike": ALIKE} if relative else {})}, score, seeded=False)
 
 
 def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, **settings):
@@ -242,7 +243,7 @@ def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, **setting
     config |= {"objective": objective} if objective != "dcgan" else {}
     config |= {"self_supervision": self_supervision, "surprise": chosen.surprise} if self_supervision else {}
     if chosen.score != "loss":
-        config |= {"score": chosen.score, "calibrated": "held out" if self_supervision else CALIBRATED}
+        config |= {"score": chosen.score, "calibrated": "held out" if self_supervision else CALIBRATED, "alike": ALIKE}
     return Method(config, score, sampled, detector=detector)
 
 
