@@ -544,7 +544,13 @@ def tiles(
         tuple, typer.Option("--classes", parser=_parse_names, metavar="A,B", show_default="all", help="Which kinds of defects.")
     ] = "",
     methods: Annotated[
-        tuple, typer.Option(parser=_parse_names, metavar="A,B", show_default="pca,encoder,refine", help="What is compared.")
+        tuple,
+        typer.Option(
+            parser=_parse_names,
+            metavar="A,B",
+            show_default="pca,pca_complexity,encoder,refine,complexity",
+            help="What is compared.",
+        ),
     ] = "",
     epochs: Annotated[Optional[int], typer.Option(show_default="20", min=1, help="Passes over the training patches.")] = None,
 ):

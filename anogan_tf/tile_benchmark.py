@@ -11,6 +11,7 @@ import numpy as np
 
 from anogan_tf import comparisons, metrics
 from anogan_tf.benchmark import TITLES, append_row, dated, read_rows, rows_of
+from anogan_tf.calibration import ALIKE
 from anogan_tf.data import FileSource, list_images
 from anogan_tf.data.layouts import divide
 from anogan_tf.detector import AnoGAN
@@ -20,13 +21,29 @@ from anogan_tf.preparation import Preparation
 from anogan_tf.records import markdown_table
 from anogan_tf.saving import replacing
 from anogan_tf.tiling import Tiling
-from anogan_tf.workflows import TILE_EPOCHS, TILES, read_normals, rows_to_score, score_batches, silent, train_files
+from anogan_tf.workflows import (
+    TILE_EPOCHS,
+    TILES,
+    calibrate_on,
+    read_normals,
+    rows_to_score,
+    score_batches,
+    silent,
+    train_files,
+)
 
 NORMAL, EVERY = "good", "all"
 KINDS = {"MT_Free": NORMAL, **{f"MT_{kind.capitalize()}": kind for kind in ("blowhole", "crack", "break", "uneven", "fray")}}
 DEFECTS = tuple(kind for kind in KINDS.values() if kind != NORMAL)
-MODES = {"pca": "encoder", "encoder": "encoder", "refine": "refine"}  # by method
-METHODS = tuple(MODES)
+# By method, what its detector is set to.
+SETTINGS = {
+    "pca": {"mode": "encoder"},
+    "pca_complexity": {"mode": "encoder", "score": "complexity"},
+    "encoder": {"mode": "encoder"},
+    "refine": {"mode": "refine"},
+    "complexity": {"mode": "encoder", "score": "complexity"},
+}
+METHODS = tuple(SETTINGS)
 SIDE, TILING = 32, Tiling(stride=16, top=3)  # pixels of a patch, at half size
 PREPARATION = {"image_shape": (None, None, 1), "scale": 0.5, "normalise": True}
 MEASURES = {"auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pro": "PRO"}
@@ -95,19 +112,25 @@ def run_tiles(path, out, *, seeds=1, defects=None, methods=METHODS, epochs=None,
 def _config(method, epochs):
     """What is written down of a run; with another it counts as not done."""
     preparation = {**PREPARATION, "image_shape": list(PREPARATION["image_shape"])}
-    return {"epochs": epochs, "patch": SIDE, **dataclasses.asdict(TILING), **preparation, "mode": MODES[method]}
+    relative = {"alike": ALIKE} if "score" in SETTINGS[method] else {}
+    return {"epochs": epochs, "patch": SIDE, **dataclasses.asdict(TILING), **preparation, **SETTINGS[method], **relative}
 
 
 def _detector(method, source, model, seed, epochs, progress):
-    preparation, shape = Preparation(**PREPARATION), (SIDE, SIDE, 1)
-    if method == "pca":
+    preparation, shape, settings = Preparation(**PREPARATION), (SIDE, SIDE, 1), SETTINGS[method]
+    of_a_pca, relative = method.startswith("pca"), "score" in settings
+    if of_a_pca or relative:
         pool, split = read_normals(source, preparation, shape, TILES, seed=seed, progress=progress)
+    if of_a_pca:
         tiles = pool.pixels.take(np.flatnonzero(np.isin(pool.rows, split.trained)))
-        return comparisons.pca_detector(tiles, shape, tiling=TILING, preparation=preparation)
-    if not model.exists():
-        options = {"tile": shape[:2], "tiling": TILING, "seed": seed, "progress": progress}
-        train_files(source, model, preparation, training={"epochs": epochs}, searching={}, **options)
-    return AnoGAN.load(model).with_settings(mode=method)
+        detector = comparisons.pca_detector(tiles, shape, tiling=TILING, preparation=preparation)
+    else:
+        if not model.exists():
+            options = {"tile": shape[:2], "tiling": TILING, "seed": seed, "progress": progress}
+            train_files(source, model, preparation, training={"epochs": epochs}, searching={}, **options)
+        detector = AnoGAN.load(model)
+    detector = detector.with_settings(**settings)
+    return calibrate_on(detector, source, split.held_out, progress=progress) if relative else detector
 
 
 def _measure(detector, source, defects, wanted, progress):
@@ -167,4 +190,5 @@ _EXPLANATION = f"""x 100, written by `anogan bench tiles`; each run is rows of `
 Trained on patches of {SIDE}x{SIDE} pixels of good tiles at half size, tested on whole pictures; groups of pictures of one tile
 lie on one side of the split. Image AUROC: against all good tiles of the test. Pixel AUROC and PRO (to 30% false positives): in
 the pictures with that defect alone; for all together in the good ones too. The PCA reconstructs the same patches, and its
-maps are stitched and smoothed alike."""
+maps are stitched and smoothed alike. "by complexity": patches are scored relative to those of held-out pictures that are as busy
+and lie at the same edges; the maps are the same."""

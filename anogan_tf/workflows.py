@@ -263,11 +263,16 @@ def train_files(
         pixels = pool.pixels.subset(np.isin(pool.rows, split.trained))
         networks = train_networks(pixels, state, image_shape, progress=progress, **training)
         detector = AnoGAN.from_gan(*networks, **searching)
-        with progress("Calibrating", len(split.held_out)) as advance:
-            images = (sample.image for sample in sources.read_samples(source, preparation, split.held_out, strict=True))
-            detector.calibrate_prepared(map(fill_up, grouped(images, SCORING_BATCH)), false_positive_rate, advance)
+        calibrate_on(detector, source, split.held_out, false_positive_rate, progress)
         detector.save(model)
     return detector, pool.skipped
+
+
+def calibrate_on(detector, source, rows, false_positive_rate=FALSE_POSITIVE_RATE, progress=silent):
+    """Calibrate a detector on images of a source, given by their rows; returns it."""
+    with progress("Calibrating", len(rows)) as advance:
+        images = (sample.image for sample in sources.read_samples(source, detector.preparation, rows, strict=True))
+        return detector.calibrate_prepared(map(fill_up, grouped(images, SCORING_BATCH)), false_positive_rate, advance)
 
 
 def read_normals(source, preparation, image_shape, tiles=None, folder=None, seed=0, strict=False, progress=silent):

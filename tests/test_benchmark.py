@@ -224,12 +224,16 @@ def test_groups_lie_on_one_side(tile_set):
 def test_tiles_by_kind_of_defect(tile_set, tmp_path, monkeypatch):
     monkeypatch.setattr(tile_benchmark, "TILES", 200)
     monkeypatch.setattr(tile_benchmark, "train_files", functools.partial(workflows.train_files, tiles=200))
-    options = {"defects": ["crack", "fray"], "methods": ["pca", "encoder"], "epochs": 1}
+    options = {"defects": ["crack", "fray"], "methods": ["pca", "pca_complexity", "encoder", "complexity"], "epochs": 1}
     rows = tile_benchmark.run_tiles(tile_set, tmp_path, **options)
     assert [(row["method"], row["defect"]) for row in rows] == [
-        (method, defect) for method in ("pca", "encoder") for defect in ("crack", "fray")
+        (method, defect) for method in options["methods"] for defect in ("crack", "fray")
     ]
-    assert all(row["pixel_auroc"] > 0.9 and row["pro"] > 0.5 and row["auroc"] > 0.9 for row in rows if row["method"] == "pca")
+    assert all(
+        row["pixel_auroc"] > 0.9 and row["pro"] > 0.5 and row["auroc"] > 0.9 for row in rows if row["method"].startswith("pca")
+    )
+    assert [row["pixel_auroc"] for row in rows[:2]] == [row["pixel_auroc"] for row in rows[2:4]]  # the same maps
+    assert "score" not in rows[4]["config"] and rows[6]["config"]["score"] == "complexity"
     assert (rows[0]["n_anomalous"], rows[1]["n_anomalous"]) == (4, 3)
     assert tile_benchmark.run_tiles("nowhere", tmp_path, **options) == rows
     table = (tmp_path / "tiles.md").read_text()
