@@ -220,7 +220,7 @@ def train(
     ] = 0.0,
     epochs: Annotated[
         Optional[int],
-        typer.Option(show_default="50, or 20 for patches", min=1, help="Passes over the training images or patches."),
+        typer.Option(show_default="50 or 3,000 steps, 20 for patches", min=1, help="Passes over the training images or patches."),
     ] = None,
     batch_size: Annotated[Optional[int], typer.Option(show_default="16", min=2, help="Images in a training step.")] = None,
     label_smoothing: Annotated[float, typer.Option(min=0.0, max=0.99, help="One-sided label smoothing.")] = 0.0,

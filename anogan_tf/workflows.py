@@ -26,7 +26,7 @@ from anogan_tf.preparation import Preparation, to_pixels
 from anogan_tf.saving import replacing, replacing_folder
 from anogan_tf.tiling import fill_up, grouped, images_of, random_tiles
 
-EPOCHS = 50
+EPOCHS, LEAST_STEPS = 50, 3000  # more epochs where images are so few that 50 are fewer steps: after hundreds a GAN draws haze
 ENCODER_SHARE = 0.6  # passes of the encoder's training for each of the GAN's
 ENCODER_BATCH, ENCODER_RATE = 32, 1e-3  # the learning rate falls to 0 along half a cosine
 HELD_OUT_SHARE, LEAST_HELD_OUT, MOST_HELD_OUT, LEAST_TRAINED = 0.1, 50, 1000, 50
@@ -80,12 +80,17 @@ def split_normals(count, seed=0, groups=None):
     return Split(np.flatnonzero(~out), np.flatnonzero(out))
 
 
+def choose_epochs(count, batch_size=BATCH_SIZE):
+    """How many passes over `count` images the GAN is trained by default: `EPOCHS`, or as many as make `LEAST_STEPS` steps."""
+    return max(EPOCHS, math.ceil(LEAST_STEPS / max(1, count // batch_size)))
+
+
 def train_gan(
     pixels,
     state,
     image_shape,
     *,
-    epochs=EPOCHS,
+    epochs,
     batch_size=BATCH_SIZE,
     label_smoothing=0.0,
     progress=silent,
@@ -143,19 +148,20 @@ def train_encoder(gan, pixels, state, *, epochs, batch_size=ENCODER_BATCH, progr
 
 
 def train_networks(
-    pixels, state, image_shape, *, encoder=True, epochs=EPOCHS, encoder_epochs=None, seed=0, progress=silent, **options
+    pixels, state, image_shape, *, encoder=True, epochs=None, encoder_epochs=None, seed=0, progress=silent, **options
 ):
     """`train_gan`, and `train_encoder` where an encoder is wanted.
 
     Args:
         encoder: whether one is wanted.
-        epochs: of the GAN.
+        epochs: of the GAN; by default as `choose_epochs` has it.
         encoder_epochs: of the encoder; by default `ENCODER_SHARE` as many.
         **options: as for `train_gan`.
 
     Returns:
         `(gan, encoder or None)`.
     """
+    epochs = epochs or choose_epochs(len(pixels), options.get("batch_size", BATCH_SIZE))
     gan = train_gan(pixels, state, image_shape, epochs=epochs, seed=seed, progress=progress, **options)
     if not encoder:
         return gan, None

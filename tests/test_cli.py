@@ -210,7 +210,7 @@ def test_help_names_the_librarys_defaults():
     settings = SearchSettings()
     steps = f"{SearchSettings(mode='refine').steps}, or {settings.steps} without encoder"
     text = anogan("train", "--help")
-    epochs = f"{workflows.EPOCHS}, or {workflows.TILE_EPOCHS} for patches"
+    epochs = f"{workflows.EPOCHS} or {workflows.LEAST_STEPS:,} steps, {workflows.TILE_EPOCHS} for patches"
     defaults = {"epochs": epochs, "steps": steps, "weight": settings.weight, "restarts": settings.restarts}
     defaults |= {"patches": workflows.TILES}
     for name, value in {**defaults, "latent-dim": LATENT_DIM, "batch-size": BATCH_SIZE}.items():

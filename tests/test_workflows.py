@@ -22,6 +22,20 @@ def test_a_tenth_at_least_fifty_is_held_out_and_not_trained_on(count, held_out):
     assert sorted([*split.trained, *split.held_out]) == list(range(count))
 
 
+@pytest.mark.parametrize(
+    "count, batch_size, epochs", [(100, 16, 500), (5, 16, 3000), (960, 16, 50), (10_000, 16, 50), (64, 32, 1500)]
+)
+def test_few_images_are_passed_over_more_often(count, batch_size, epochs):
+    assert workflows.choose_epochs(count, batch_size) == epochs
+
+
+def test_epochs_are_chosen_by_how_many_are_trained_on(pixels, tmp_path, monkeypatch):
+    monkeypatch.setattr(workflows, "LEAST_STEPS", 3)
+    monkeypatch.setattr(workflows, "EPOCHS", 1)
+    gan, trained = workflows.train_networks(pixels[:32], tmp_path, (16, 16, 1), encoder=False, width=4, latent_dim=4)
+    assert trained is None and int(gan.batches_seen.numpy()) == 4  # twice two
+
+
 def test_the_split_depends_on_the_seed_alone():
     assert np.array_equal(split_normals(200, 1).held_out, split_normals(200, 1).held_out)
     assert not np.array_equal(split_normals(200, 1).held_out, split_normals(200, 2).held_out)
