@@ -48,6 +48,7 @@ class Mode(str, enum.Enum):
 class Score(str, enum.Enum):
     loss = "loss"
     complexity = "complexity"
+    peak = "peak"
 
 
 class Fit(str, enum.Enum):
@@ -230,7 +231,10 @@ def train(
         typer.Option(show_default="refine, or search without encoder", help="How z is found when images are scored."),
     ] = None,
     score: Annotated[
-        Score, typer.Option(help="The loss of the search, or how far it exceeds that of normal images as busy as the image.")
+        Score,
+        typer.Option(
+            help="The loss of the search, how far it exceeds that of normal images as busy as the image, or the residual's peak."
+        ),
     ] = Score.loss,
     weight: Weight = None,
     steps: Steps = None,

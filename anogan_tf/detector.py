@@ -28,7 +28,7 @@ BATCH_SIZE = 256  # enough that rows that finish early find others waiting
 class _Terms(NamedTuple):
     """What scores are made of, a row for each image or tile."""
 
-    losses: tf.Tensor
+    losses: tf.Tensor  # or peaks
     complexities: tf.Tensor | None  # where the settings ask for them
     sides: tf.Tensor  # see `Layout`
     surprises: tf.Tensor | None  # where there is a classifier, too
@@ -244,7 +244,8 @@ class AnoGAN(OneFileModel):
 
             - `score` `[N]`: A = (1 - weight) * residual_score + weight * discrimination_score
               (with the loss "f-anogan" the sum is residual_score + kappa * discrimination_score, and both are mean squares);
-              or with `score="complexity"` how far A lies above normal images as busy, in their standard deviations
+              or with `score="complexity"` how far A lies above normal images as busy, in their standard deviations;
+              or with `score="peak"` the highest value of the smoothed `residual`
             - `residual_score` `[N]`: R, the sum of `residual`
             - `discrimination_score` `[N]`: D
             - `residual` `[N, H, W, C]`: `|x - G(z)|` in network units (the pixels' range is 2)
@@ -334,12 +335,14 @@ class AnoGAN(OneFileModel):
             layout = lay_out(sizes, tuple(tf.unstack(tf.shape(images)[:3])), self.image_shape[:2], self.tiling.stride)
             images, owners, sides = cut(images, layout), layout.owners, layout.sides
         result = search(images, tf.constant(self._starts))
-        busy = surprises = None
+        scored, busy, surprises = result.loss, None, None
+        if self.settings.score == "peak":
+            scored = map_blocks(maps.peak, (images, result.reconstruction), self.settings.block)
         if self.settings.score == "complexity":
             busy = map_blocks(mean_variation, (images,), self.settings.block)
         if self._surprise is not None:
             surprises = map_blocks(self._surprise, (images,), self.settings.block)
-        return _Searched(images, layout, result, _Terms(result.loss, busy, sides, surprises, owners))
+        return _Searched(images, layout, result, _Terms(scored, busy, sides, surprises, owners))
 
     def _pool(self, terms, complexity):
         """`(scores [N], shares [T])` of images from their own terms or their tiles'; `complexity` is None or a `Complexity`."""

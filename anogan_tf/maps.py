@@ -36,6 +36,11 @@ def smooth(residual, sigma=SMOOTHING):
     return maps[..., 0]
 
 
+def peak(images, reconstructions):
+    """The highest value of the smoothed residual image, `[N]`, in the units of its arguments."""
+    return tf.reduce_max(smooth(residual_image(images, reconstructions)), axis=(1, 2))
+
+
 def _gaussian(sigma, largest):
     reach = int(min(np.ceil(3 * sigma), largest))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)

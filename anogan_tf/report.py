@@ -105,7 +105,7 @@ def score_name(detector):
     """What tables and legends call the detector's score."""
     complexity = detector.calibration.complexity
     if complexity is None:
-        return "A"
+        return "peak of the residual" if detector.settings.score == "peak" else "A"
     return "A, by complexity" if complexity.surprise is None else "A, by complexity and surprise"
 
 

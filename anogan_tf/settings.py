@@ -8,7 +8,7 @@ from anogan_tf import latent
 MODES = ("search", "encoder", "refine")
 OPTIMIZERS = ("adam", "bfgs")
 LOSSES = ("feature_matching", "reference", "f-anogan")
-SCORES = ("loss", "complexity")
+SCORES = ("loss", "complexity", "peak")
 KEEPS = ("best", "last")
 PRECISIONS = ("float32", "bfloat16")
 # What a setting is where it isn't given.
@@ -43,8 +43,9 @@ class SearchSettings:
         loss: the terms of the loss: "feature_matching" (the paper's), "reference" (its discrimination term is Yeh et al.'s),
             or "f-anogan" (mean squares, residual + kappa * discrimination; weight is not used).
         kappa: see loss.
-        score: what is reported, the "loss" of the returned z (the paper's A), or by how much it exceeds that of normal images as
-            busy as this one: "complexity", see `calibration.Complexity`.
+        score: what is reported, the "loss" of the returned z (the paper's A); by how much it exceeds that of normal images as
+            busy as this one, "complexity", see `calibration.Complexity`; or the "peak" of the smoothed residual, for defects so
+            small that they are lost in a sum over the image.
         surprise: weight of the discriminator's surprise in the score "complexity", where it was trained with `self_supervision`.
         keep: which z is returned, the "best" seen or the "last" (the paper's).
         prior: what z was drawn from in training, "normal" or "uniform".

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import make_gan
+from scipy.ndimage import gaussian_filter
 
 from anogan_tf import calibration, networks
 from anogan_tf.calibration import mean_variation
@@ -233,6 +234,18 @@ def test_scores_relative_to_complexity_are_deviations_of_normals(tiny_gan, pixel
     losses = predict(detector.with_settings(score="loss"), pixels)["score"]
     above = np.log(losses) - line.intercepts[15] - line.slopes[15] * np.minimum(busy, line.most[15])
     np.testing.assert_allclose(out["score"], above / line.deviations[15], atol=1e-3)
+    for rows in (slice(3, 4), slice(5, 22)):
+        assert_same(out, predict(detector, pixels[rows]), rows)
+    detector.save(tmp_path / "detector.keras")
+    assert_same(out, predict(AnoGAN.load(tmp_path / "detector.keras"), pixels))
+
+
+def test_the_peak_is_the_brightest_spot_of_the_smoothed_residual(tiny_gan, pixels, tmp_path):
+    detector = AnoGAN.from_gan(tiny_gan, steps=3, score="peak").calibrate(pixels)
+    out = predict(detector, pixels)
+    blurred = gaussian_filter(out["residual"].mean(axis=-1), (0, 1, 1), mode="reflect", truncate=3)
+    np.testing.assert_allclose(out["score"], blurred.max(axis=(1, 2)), rtol=1e-4)
+    np.testing.assert_array_equal(np.sort(out["score"]), detector.calibration.scores)
     for rows in (slice(3, 4), slice(5, 22)):
         assert_same(out, predict(detector, pixels[rows]), rows)
     detector.save(tmp_path / "detector.keras")

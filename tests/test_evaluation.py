@@ -86,6 +86,16 @@ def test_a_score_with_surprise_says_so(source, tmp_path, boots):
     assert "turns and shifts" in (tmp_path / "report.html").read_text()
 
 
+def test_a_peak_is_called_one(detector, source, tmp_path, boots):
+    numbers, found = write_report(
+        detector.with_settings(score="peak").calibrate(boots.train[1950:]), source, tmp_path, title="boots"
+    )
+    assert list(numbers["comparisons"])[:2] == ["peak of the residual", "A"] == [numbers["score"], "A"]
+    text = (tmp_path / "report.html").read_text()
+    assert "highest value of the smoothed residual" in text and "By complexity" not in text
+    assert 0.0 < found.results["score"].max() <= 2.0
+
+
 def test_the_loss_falls_with_the_steps(detector, evaluation):
     steps, curves = evaluation.loss_curve
     assert steps[0] == 0 and steps[-1] == detector.settings.steps == 3

@@ -145,7 +145,8 @@ def test_eight_threads_at_once_see_nothing_of_each_other(served, images):
 
 
 @pytest.mark.parametrize(
-    "settings", [{**PAPER, "steps": 100}, {"mode": "encoder"}, {"precision": "bfloat16"}, {"score": "complexity"}]
+    "settings",
+    [{**PAPER, "steps": 100}, {"mode": "encoder"}, {"precision": "bfloat16"}, {"score": "complexity"}, {"score": "peak"}],
 )
 def test_other_searches_give_the_same_bits(trained_gan, trained_encoder, boots, settings, tmp_path):
     detector = AnoGAN.from_gan(trained_gan, trained_encoder, **settings).calibrate(boots.train[1800:1820])
