@@ -27,6 +27,7 @@ _HOMES = {
     "evaluation": ("Evaluation", "evaluate"),
     "gan": ("GAN",),
     "inversion": ("Networks", "SearchResult", "search"),
+    "memory": ("Memory",),
     "metrics": ("PixelMetrics", "auprc", "auroc", "image_metrics"),
     "networks": ("build_discriminator", "build_encoder", "build_generator", "feature_extractor"),
     "plots": ("contact_sheet", "embedding_figure", "loss_curves", "roc_figure", "score_histogram", "search_strip"),

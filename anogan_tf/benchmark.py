@@ -17,6 +17,7 @@ import numpy as np
 from anogan_tf import comparisons, data, metrics, plots
 from anogan_tf.calibration import ALIKE
 from anogan_tf.detector import AnoGAN
+from anogan_tf.memory import Memory
 from anogan_tf.objectives import OBJECTIVES
 from anogan_tf.preparation import Preparation
 from anogan_tf.records import markdown_table, versions
@@ -27,6 +28,7 @@ from anogan_tf.workflows import ENCODER_SHARE, silent, split_normals, train_netw
 CALIBRATED = 1000  # training images that complexity is learnt from
 SAMPLE = 1000  # test images that a search of 500 steps scores, drawn from each class in proportion
 EPOCHS, LATENT_DIM = 10, 16
+TYPICALITY = 0.5
 MISTAKES = 10  # of each kind that are drawn
 DIGITS = tuple("0123456789")
 
@@ -152,6 +154,12 @@ class Run:
         return self.task.train[self._held_out]
 
     @property
+    def memory(self):
+        """A `Memory` of the others."""
+        trained = np.delete(self.task.train, self._held_out, axis=0)
+        return Memory.of(self.preparation(self.preparation.check(trained)))
+
+    @property
     def _held_out(self):
         return split_normals(len(self.task.train), self._options["seed"]).held_out
 
@@ -221,16 +229,16 @@ def _probe(probe, relative=False):
     return Method({**config, **({"folds": comparisons.FOLDS, "alike": ALIKE} if relative else {})}, score, seeded=False)
 
 
-def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, **settings):
-    """A method that searches with the GAN of an objective, and of a weight of the second task."""
-
+def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, remembers=False, **settings):
+    """A method that searches with the GAN of an objective, and of a weight of the second task, with a memory or without."""
     if sampled:  # long searches, of which no row ends before another: all at once is faster
         settings["block"] = None
 
     def detector(run):
-        found = run.detector(objective, self_supervision).with_settings(**settings)
+        memory = run.memory if remembers else None
+        found = run.detector(objective, self_supervision).with_settings(memory=memory, **settings)
         if settings.get("score") == "complexity":
-            found.calibrate(run.held_out if self_supervision else run.normals)
+            found.calibrate(run.held_out if self_supervision or remembers else run.normals)
         return found
 
     def score(run, rows):
@@ -242,8 +250,11 @@ def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, **setting
     config |= {"sample": SAMPLE, "block": None} if sampled else {}
     config |= {"objective": objective} if objective != "dcgan" else {}
     config |= {"self_supervision": self_supervision, "surprise": chosen.surprise} if self_supervision else {}
+    config |= {"neighbours": chosen.neighbours} if remembers else {}
+    config |= {"typicality": chosen.typicality} if chosen.typicality else {}
     if chosen.score != "loss":
-        config |= {"score": chosen.score, "calibrated": "held out" if self_supervision else CALIBRATED, "alike": ALIKE}
+        calibrated = "held out" if self_supervision or remembers else CALIBRATED
+        config |= {"score": chosen.score, "calibrated": calibrated, "alike": ALIKE}
     return Method(config, score, sampled, detector=detector)
 
 
@@ -272,7 +283,9 @@ METHODS = {
     "encoder": _search(mode="encoder"),
     "refine": _search(mode="refine"),
     "complexity": _search(mode="encoder", score="complexity"),
+    "typicality": _search(mode="encoder", score="complexity", typicality=TYPICALITY),
     "surprise": _search(self_supervision=0.5, mode="encoder", score="complexity"),
+    "neighbours": _search(self_supervision=0.5, remembers=True, mode="encoder", score="complexity"),
     "paper": _search(sampled=True, **PAPER),
     "gan_r": _search(sampled=True, **comparisons.GAN_R),
     "acae": Method({"weight": PAPER["weight"]}, _copy),
@@ -289,7 +302,9 @@ TITLES = {
     "encoder": "AnoGAN, `encoder`",
     "refine": "AnoGAN, `refine`",
     "complexity": "AnoGAN, `encoder`, by complexity",
+    "typicality": "AnoGAN, `encoder`, by complexity and typicality",
     "surprise": "AnoGAN, `encoder`, by complexity and surprise",
+    "neighbours": "AnoGAN, `encoder`, by complexity, surprise and neighbours",
     "paper": "AnoGAN, the paper's search, sample",
     "gan_r": "GAN_R, sample",
     "acae": "aCAE",
@@ -483,7 +498,8 @@ _EXPLANATION = """AUROC x 100 by the normal class, written by `anogan bench {nam
 settings, versions and date. More than one seed: their mean. "sample" rows score {sample:,} test images, drawn from each class
 in proportion, or all where there are fewer; the others score all. "by complexity": relative to normal images as busy (see
 `Complexity`), for AnoGAN {calibrated:,} of the training images, for the probes all of them, each scored by one fitted to others;
-"and surprise": of a discriminator with a second task, relative to a tenth of the training images, which nothing else saw. The
+"and surprise": of a discriminator with a second task, relative to a tenth of the training images, which nothing else saw;
+"and neighbours": and of a memory of the others. The
 mean is given once every class has been run. ms: the median run's milliseconds a test image, fitting a probe or a line included,
 training networks not."""
 

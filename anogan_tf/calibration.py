@@ -13,6 +13,7 @@ VALUES_KEPT = 4096  # of the smoothed residual of each normal image
 BUSIEST = 0.99  # share of normals up to whose complexity a line is followed
 FLATTEST = 1e-4  # complexity below which images aren't told apart
 ALIKE = 0.02  # deviation of log complexity; normals that differ less say little about what it costs
+TERMS = ("surprise", "neighbours", "typicality")  # what may be added to a loss above its line, each with its weight
 LEAST_SURPRISE = 1e-2  # nats; less is certainty
 LEAST_LOSS = 1e-6  # of a reconstruction without a fault, so that it has a logarithm
 LEAST_ALIKE = 30  # tiles at the same sides of their images that have a line of their own
@@ -85,8 +86,9 @@ class Calibration:
     @classmethod
     def from_config(cls, config):
         scores, complexity = np.asarray(config["scores"], np.float32), config.get("complexity")
+        complexity = complexity and Complexity.from_config(complexity)
         settings = {"score": "loss", **config["settings"]}  # files from before there was another
-        return cls(**{**config, "scores": scores, "settings": settings, "complexity": complexity and Complexity(**complexity)})
+        return cls(**{**config, "scores": scores, "settings": settings, "complexity": complexity})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +103,17 @@ class Complexity:
     which makes their scores a little less spread than those of others: by some percent for 50 images.
 
     Where the discriminator was trained to tell transforms apart, how surprised it is by those of the image (the logarithm of its
-    mean cross-entropy, standardised likewise) is added with a weight, and the sum is brought to deviation 1.
+    mean cross-entropy, standardised) is added with a weight. So is, for a detector with a `Memory`, how far the distance to the
+    nearest normal images lies above a line of its own, fitted like that of the losses. And so may be how untypical the complexity
+    itself is: the distance of its logarithm from the normals' mean, either way. The sum is brought to deviation 1.
 
     Attributes:
         intercepts, slopes, deviations: `[16]`, by `sides` (the sum of 1 top, 2 bottom, 4 left, 8 right); slopes are 0 or more.
         most: `[16]`, the log complexity of 99% of the normals: beyond, the line isn't followed.
         surprise: mean, standard deviation and weight of the log surprise, or None.
+        neighbours: the `Complexity` of distances in place of losses, or None.
+        neighbours_weight: of it.
+        typicality: mean and standard deviation of the log complexity and the weight of its distance from that mean, or None.
         level, spread: mean and standard deviation over normal images of what the scores, or those of their tiles, come to.
     """
 
@@ -115,19 +122,22 @@ class Complexity:
     deviations: list
     most: list
     surprise: list | None = None
+    neighbours: "Complexity | None" = None
+    neighbours_weight: float = 0.0
+    typicality: list | None = None
     level: float = 0.0
     spread: float = 1.0
 
     @classmethod
-    def fit(cls, losses, complexities, sides, surprises=None, weight=1.0):
+    def fit(cls, losses, complexities, sides, surprises=None, distances=None, *, surprise=1.0, neighbours=1.0, typicality=0.0):
         """Learn from held-out normals, or their tiles.
 
         Args:
             losses: `[T]`.
             complexities: `[T]`, see `mean_variation`.
             sides: `[T]` integers.
-            surprises: `[T]`, or None.
-            weight: of them.
+            surprises, distances: `[T]`, or None.
+            surprise, neighbours, typicality: weights of these and of how untypical the complexities are.
         """
         x = np.log(np.asarray(complexities, np.float64))
         y = np.log(np.maximum(np.asarray(losses, np.float64), LEAST_LOSS))
@@ -136,22 +146,34 @@ class Complexity:
             members = np.asarray(sides) == side
             if members.sum() >= LEAST_ALIKE:
                 lines[side] = _line(x[members], y[members])
-        surprise = None
-        if surprises is not None:
-            logs = np.log(np.asarray(surprises, np.float64) + LEAST_SURPRISE)
-            surprise = [float(logs.mean()), max(float(logs.std()), 1e-6), float(weight)]
-        return cls(*(list(values) for values in zip(*lines)), surprise)
+        return cls(
+            *(list(values) for values in zip(*lines)),
+            surprise=None if surprises is None else _standard(np.log(np.add(surprises, LEAST_SURPRISE, dtype=float)), surprise),
+            neighbours=None if distances is None else cls.fit(distances, complexities, sides),
+            neighbours_weight=float(neighbours),
+            typicality=_standard(x, typicality) if typicality else None,
+        )
 
-    def of_tiles(self, losses, complexities, sides, surprises=None):
+    @classmethod
+    def from_config(cls, config):
+        neighbours = config.get("neighbours")
+        return cls(**{**config, "neighbours": neighbours and cls(**neighbours)})
+
+    def of_tiles(self, losses, complexities, sides, surprises=None, distances=None):
         """Scores `[T]` of tiles, or whole images, from what `fit` takes. TensorFlow ops only."""
         line = tf.gather(tf.constant(np.stack([self.intercepts, self.slopes, self.most], axis=1), tf.float32), sides)
         expected = line[:, 0] + line[:, 1] * tf.minimum(tf.math.log(complexities), line[:, 2])
         scale = tf.gather(tf.constant(1.0 / np.asarray(self.deviations), tf.float32), sides)
         scores = (tf.math.log(tf.maximum(losses, LEAST_LOSS)) - expected) * scale
-        if self.surprise is None:
-            return scores
-        mean, deviation, weight = self.surprise
-        return scores + (tf.math.log(surprises + LEAST_SURPRISE) - mean) * (weight / deviation)
+        if self.surprise is not None:
+            mean, deviation, weight = self.surprise
+            scores += (tf.math.log(surprises + LEAST_SURPRISE) - mean) * (weight / deviation)
+        if self.neighbours is not None:
+            scores += self.neighbours_weight * self.neighbours.of_tiles(distances, complexities, sides)
+        if self.typicality is not None:
+            mean, deviation, weight = self.typicality
+            scores += tf.abs(tf.math.log(complexities) - mean) * (weight / deviation)
+        return scores
 
     def of_images(self, pooled):
         """Scores `[N]` of images from the pooled ones of their tiles, or from their own. TensorFlow ops only."""
@@ -177,6 +199,10 @@ def _line(x, y):
     slope = max(0.0, float(np.cov(x, y, bias=True)[0, 1] / (x.var() + ALIKE**2)))
     rest = y - slope * x
     return float(rest.mean()), slope, max(float(rest.std()), 1e-6), most
+
+
+def _standard(logs, weight):
+    return [float(np.mean(logs)), max(float(np.std(logs)), 1e-6), float(weight)]
 
 
 def thinned(smoothed):

@@ -219,6 +219,9 @@ def train(
         float,
         typer.Option(min=0.0, help="Weight of the discriminator's second task, to tell turns and shifts apart; 0.5, say."),
     ] = 0.0,
+    memory: Annotated[
+        int, typer.Option(min=0, help="Training images, or patches, that are remembered for their distance to count; 5000, say.")
+    ] = 0,
     epochs: Annotated[
         Optional[int],
         typer.Option(show_default="50 or 3,000 steps, 20 for patches", min=1, help="Passes over the training images or patches."),
@@ -236,6 +239,9 @@ def train(
             help="The loss of the search, how far it exceeds that of normal images as busy as the image, or the residual's peak."
         ),
     ] = Score.loss,
+    typicality: Annotated[
+        float, typer.Option(min=0.0, help="Weight in the score complexity of how unusual it is to be so busy or plain; 0.5, say.")
+    ] = 0.0,
     weight: Weight = None,
     steps: Steps = None,
     restarts: Restarts = None,
@@ -258,6 +264,7 @@ def train(
         settings = {"fit": fit.value, "scale": scale, "normalise": normalise, "augment": augment}
         preparation = settle_preparation(source, size or own_size, channels=channels, value_range=value_range, **settings)
         networks = {"preset": preset.value, "prior": prior.value, "objective": objective.value}
+        searching = _given(weight=weight, steps=steps, restarts=restarts)
         networks |= {"self_supervision": self_supervision, **_given(latent_dim=latent_dim, width=width)}
         training = {"encoder": encoder, "label_smoothing": label_smoothing, **_given(epochs=epochs, batch_size=batch_size)}
         detector, skipped = train_files(
@@ -267,10 +274,11 @@ def train(
             tile=tile,
             tiling=tiling,
             **_given(tiles=patches),
+            memory=memory,
             seed=seed,
             false_positive_rate=false_positive_rate,
             training={**networks, **training},
-            searching=_given(mode=mode and mode.value, score=score.value, weight=weight, steps=steps, restarts=restarts),
+            searching={"score": score.value, "typicality": typicality, **_given(mode=mode and mode.value), **searching},
             strict=strict,
             progress=_progress,
         )

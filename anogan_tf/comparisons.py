@@ -17,11 +17,11 @@ from anogan_tf.calibration import WHOLE, Complexity, mean_variation
 from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
 from anogan_tf.detector import AnoGAN
 from anogan_tf.fitting import BATCH_SIZE
+from anogan_tf.memory import BLUR, NEIGHBOURS
 from anogan_tf.preparation import to_network
 from anogan_tf.settings import PAPER
 
 COMPONENTS = 32  # of every PCA
-BLUR = 0.7  # pixels, standard deviation: neighbours on pixels are to forgive a shift of half of one
 FOLDS = 5
 # GAN_R: AnoGAN with the loss of Yeh et al. in the search, `AnoGAN.from_gan(gan, **GAN_R)`.
 GAN_R = {**PAPER, "loss": "reference"}
@@ -44,7 +44,7 @@ def pca_residual(train, queries, preparation, components=COMPONENTS):
     return ((queries - pca.inverse_transform(pca.transform(queries))) ** 2).sum(axis=1)
 
 
-def nearest_neighbours(train, queries, preparation, components=COMPONENTS, neighbours=3):
+def nearest_neighbours(train, queries, preparation, components=COMPONENTS, neighbours=NEIGHBOURS):
     """Mean distance to the nearest normal images, on the scores of a PCA.
 
     Args:
@@ -57,7 +57,7 @@ def nearest_neighbours(train, queries, preparation, components=COMPONENTS, neigh
     return _mean_distance(*_pca_scores(train, queries, preparation, components), neighbours)
 
 
-def nearest_pixels(train, queries, preparation, neighbours=3, sigma=BLUR):
+def nearest_pixels(train, queries, preparation, neighbours=NEIGHBOURS, sigma=BLUR):
     """Mean distance to the nearest normal images, pixel by pixel, all of them slightly blurred: no model at all.
 
     Args:

@@ -9,7 +9,16 @@ import tensorflow as tf
 
 from anogan_tf import losses, maps, networks
 from anogan_tf.backend import keras
-from anogan_tf.calibration import FALSE_POSITIVE_RATE, WHOLE, Calibration, Complexity, check_count, mean_variation, thinned
+from anogan_tf.calibration import (
+    FALSE_POSITIVE_RATE,
+    TERMS,
+    WHOLE,
+    Calibration,
+    Complexity,
+    check_count,
+    mean_variation,
+    thinned,
+)
 from anogan_tf.folding import for_inference
 from anogan_tf.inversion import Networks, SearchResult, compile_stages, draw_starts, map_blocks, search, whitening_basis
 from anogan_tf.preparation import Preparation, to_network, to_pixels
@@ -32,6 +41,7 @@ class _Terms(NamedTuple):
     complexities: tf.Tensor | None  # where the settings ask for them
     sides: tf.Tensor  # see `Layout`
     surprises: tf.Tensor | None  # where there is a classifier, too
+    distances: tf.Tensor | None  # where there is a memory, too
     owners: tf.Tensor  # ascending: which image it is of
 
 
@@ -63,6 +73,7 @@ class AnoGAN(OneFileModel):
         preparation: a `Preparation`; by default the one for the networks' image shape.
         classifier: from the discriminator's features to which transform an image has been through, as a `GAN` with
             `self_supervision` trains it.
+        memory: a `Memory` of normal images, of the networks' shape.
         tiling: a `Tiling` where the networks see only tiles of the images that the preparation makes, which may be larger and
             differ in size. Each image has one score, and maps of its size.
         features: name of the discriminator's layer that the discrimination loss compares.
@@ -70,7 +81,7 @@ class AnoGAN(OneFileModel):
         **settings: the fields of `SearchSettings`: mode, weight, steps, restarts, ...
     """
 
-    PARTS = ("generator", "discriminator", "encoder", "preparation", "classifier")
+    PARTS = ("generator", "discriminator", "encoder", "preparation", "classifier", "memory")
 
     def __init__(
         self,
@@ -79,6 +90,7 @@ class AnoGAN(OneFileModel):
         encoder=None,
         preparation=None,
         classifier=None,
+        memory=None,
         *,
         tiling=None,
         features=networks.FEATURES,
@@ -92,6 +104,9 @@ class AnoGAN(OneFileModel):
         self.discriminator = discriminator
         self.encoder = encoder
         self.classifier = classifier
+        self.memory = memory
+        if memory is not None and memory.image_shape != self.image_shape:
+            raise ValueError(f"The memory is of images {memory.image_shape}; the networks' are {self.image_shape}.")
         if encoder is not None:
             networks.check_encoder(encoder, generator)
         self.preparation = preparation or Preparation(self.image_shape)
@@ -125,8 +140,8 @@ class AnoGAN(OneFileModel):
         Args:
             gan: a `GAN`.
             encoder: the `encoder` of an `EncoderTrainer` of this GAN, where there is one; it is copied too.
-            **options: as for `AnoGAN`: weight, steps, restarts, tiling, preparation (by default the GAN's, and with a tiling the
-                same for images of their own size), ...
+            **options: as for `AnoGAN`: memory, weight, steps, restarts, tiling, preparation (by default the GAN's, and with a
+                tiling the same for images of their own size), ...
         """
         parts = {"generator": gan.averaged_generator, "discriminator": gan.discriminator, "encoder": encoder}
         parts |= {"classifier": gan.classifier}
@@ -156,10 +171,15 @@ class AnoGAN(OneFileModel):
         self._settings = settings
         self._forget_graphs()
 
-    def with_settings(self, **changes):
-        """Another detector of the same networks, with some settings changed as by `SearchSettings.replace`, not calibrated."""
+    def with_settings(self, *, memory=None, **changes):
+        """Another detector of the same networks, not calibrated.
+
+        Args:
+            memory: a `Memory` in place of this one's.
+            **changes: of settings, as for `SearchSettings.replace`.
+        """
         settings = dataclasses.asdict(self.settings.replace(**changes))
-        parts = (self.generator, self.discriminator, self.encoder, self.preparation, self.classifier)
+        parts = (self.generator, self.discriminator, self.encoder, self.preparation, self.classifier, memory or self.memory)
         options = {"tiling": self.tiling, "features": self.features, "jit_compile": self.search_jit_compile}
         other = type(self)(*parts, **options, **settings)
         if not _differ(self.settings, other.settings, BASIS_SETTINGS):
@@ -212,7 +232,8 @@ class AnoGAN(OneFileModel):
             raise ValueError("There are no images to calibrate on.")
         if self.settings.score == "complexity":
             columns = [None if column[0] is None else np.concatenate(column) for column in zip(*found)]
-            complexity = Complexity.fit(*columns[:4], self.settings.surprise)
+            weights = {name: getattr(self.settings, name) for name in TERMS}
+            complexity = Complexity.fit(*columns[:5], **weights)
             complexity = complexity.pooled_to(np.concatenate([self._pool(terms, complexity)[0] for terms in found]))
         scores = np.concatenate([self._pool(terms, complexity)[0] for terms in found])
         settings = dataclasses.asdict(self.settings)
@@ -335,23 +356,26 @@ class AnoGAN(OneFileModel):
             layout = lay_out(sizes, tuple(tf.unstack(tf.shape(images)[:3])), self.image_shape[:2], self.tiling.stride)
             images, owners, sides = cut(images, layout), layout.owners, layout.sides
         result = search(images, tf.constant(self._starts))
-        scored, busy, surprises = result.loss, None, None
+        scored, busy, surprises, distances = result.loss, None, None, None
         if self.settings.score == "peak":
             scored = map_blocks(maps.peak, (images, result.reconstruction), self.settings.block)
         if self.settings.score == "complexity":
             busy = map_blocks(mean_variation, (images,), self.settings.block)
         if self._surprise is not None:
             surprises = map_blocks(self._surprise, (images,), self.settings.block)
-        return _Searched(images, layout, result, _Terms(scored, busy, sides, surprises, owners))
+        if self._remembers:
+            distances = map_blocks(self.memory, (images,), self.settings.block)
+        return _Searched(images, layout, result, _Terms(scored, busy, sides, surprises, distances, owners))
 
     def _pool(self, terms, complexity):
         """`(scores [N], shares [T])` of images from their own terms or their tiles'; `complexity` is None or a `Complexity`."""
         scores = terms.losses
         if complexity is not None:
             # In blocks: a logarithm's last bit depends on how many are taken at once.
-            rows = (terms.losses, terms.complexities, terms.sides, terms.surprises)
-            rows = tuple(column for column in rows if column is not None)
-            scores = map_blocks(complexity.of_tiles, rows, self.settings.block)
+            columns = {name: column for name, column in terms._asdict().items() if name != "owners" and column is not None}
+            scores = map_blocks(
+                lambda *rows: complexity.of_tiles(**dict(zip(columns, rows))), tuple(columns.values()), self.settings.block
+            )
         if self.tiling is None:
             return (scores if complexity is None else complexity.of_images(scores)), None
         shares = highest(scores, terms.owners, self.tiling.top)
@@ -494,6 +518,10 @@ class AnoGAN(OneFileModel):
             return tf.reduce_mean(each, axis=0)
 
         return surprise
+
+    @property
+    def _remembers(self):
+        return self.memory is not None and self.settings.score == "complexity" and self.settings.neighbours > 0.0
 
     def _whitening(self):
         if not (self.settings.whiten and self.settings.steps):

@@ -26,14 +26,18 @@ def smooth(residual, sigma=SMOOTHING):
         `[N, H, W]` float32.
     """
     maps = tf.reduce_mean(tf.cast(residual, tf.float32), axis=-1, keepdims=True)
-    if not sigma:
-        return maps[..., 0]
-    kernel = _gaussian(sigma, largest=min((side for side in residual.shape[1:3] if side), default=np.inf))
-    reach = len(kernel) // 2
-    maps = tf.pad(maps, [(0, 0), (reach, reach), (reach, reach), (0, 0)], mode="SYMMETRIC")
+    return (blur(maps, sigma) if sigma else maps)[..., 0]
+
+
+def blur(images, sigma):
+    """Images `[N, H, W, C]` blurred with a Gaussian of this standard deviation in pixels; the border is mirrored."""
+    kernel = _gaussian(sigma, largest=min((side for side in images.shape[1:3] if side), default=np.inf))
+    reach, channels = len(kernel) // 2, images.shape[-1]
+    images = tf.pad(images, [(0, 0), (reach, reach), (reach, reach), (0, 0)], mode="SYMMETRIC")
     for shape in ((-1, 1, 1, 1), (1, -1, 1, 1)):
-        maps = tf.nn.conv2d(maps, tf.reshape(kernel, shape), strides=1, padding="VALID")
-    return maps[..., 0]
+        each = tf.tile(tf.reshape(kernel, shape), (1, 1, channels, 1))
+        images = tf.nn.depthwise_conv2d(images, each, strides=(1, 1, 1, 1), padding="VALID")
+    return images
 
 
 def peak(images, reconstructions):

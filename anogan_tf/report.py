@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import stats
 
 from anogan_tf import metrics, plots
-from anogan_tf.calibration import largest_rank
+from anogan_tf.calibration import TERMS, largest_rank
 from anogan_tf.evaluation import choose_shown, evaluate, show
 from anogan_tf.maps import colours
 from anogan_tf.records import machine
@@ -106,7 +106,8 @@ def score_name(detector):
     complexity = detector.calibration.complexity
     if complexity is None:
         return "peak of the residual" if detector.settings.score == "peak" else "A"
-    return "A, by complexity" if complexity.surprise is None else "A, by complexity and surprise"
+    terms = ["complexity", *(name for name in TERMS if getattr(complexity, name) is not None)]
+    return f"A, by {', '.join(terms[:-1])} and {terms[-1]}" if terms[1:] else "A, by complexity"
 
 
 def _most_likely_rate(calibration):

@@ -47,6 +47,8 @@ class SearchSettings:
             busy as this one, "complexity", see `calibration.Complexity`; or the "peak" of the smoothed residual, for defects so
             small that they are lost in a sum over the image.
         surprise: weight of the discriminator's surprise in the score "complexity", where it was trained with `self_supervision`.
+        neighbours: weight of the distance to the nearest normal images in the score "complexity", for a detector with a `memory`.
+        typicality: weight in the score "complexity" of how far the complexity itself lies from that of normal images, either way.
         keep: which z is returned, the "best" seen or the "last" (the paper's).
         prior: what z was drawn from in training, "normal" or "uniform".
         constraint: None, "project" (z stays in the ball or cube of the prior) or "penalty" (a prior term in the loss).
@@ -71,6 +73,8 @@ class SearchSettings:
     kappa: float = 1.0
     score: str = "loss"
     surprise: float = 1.0
+    neighbours: float = 1.0
+    typicality: float = 0.0
     keep: str = "best"
     prior: str = "normal"
     constraint: str | None = None
@@ -96,7 +100,7 @@ class SearchSettings:
             self._make_whole(name, least)
         if self.block is not None:
             self._make_whole("block", 1)
-        for name in ("weight", "learning_rate", "kappa", "surprise", "penalty_weight", "tolerance"):
+        for name in ("weight", "learning_rate", "kappa", "surprise", "neighbours", "typicality", "penalty_weight", "tolerance"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 or more.")
             object.__setattr__(self, name, float(getattr(self, name)))

@@ -21,8 +21,9 @@ from anogan_tf.encoder import EncoderTrainer
 from anogan_tf.fitting import BATCH_SIZE
 from anogan_tf.gan import GAN
 from anogan_tf.maps import overlay, smooth
+from anogan_tf.memory import Memory
 from anogan_tf.networks import check_image_shape
-from anogan_tf.preparation import Preparation, to_pixels
+from anogan_tf.preparation import Preparation, to_network, to_pixels
 from anogan_tf.saving import replacing, replacing_folder
 from anogan_tf.tiling import fill_up, grouped, images_of, random_tiles
 
@@ -223,6 +224,7 @@ def train_files(
     tile=None,
     tiling=None,
     tiles=TILES,
+    memory=0,
     seed=0,
     false_positive_rate=FALSE_POSITIVE_RATE,
     training,
@@ -239,6 +241,7 @@ def train_files(
         preparation: the `Preparation` of whole images, see `settle_preparation`.
         tile, tiling: `(H, W)` of the networks and the `Tiling`, where they are to see tiles of the images.
         tiles: to train on, in all, cut at random places.
+        memory: how many of the images, or tiles, that are trained on the detector remembers, see `Memory`; 0 for none.
         seed: of the split, the weights, the latent vectors and the search.
         false_positive_rate: as for `AnoGAN.calibrate`.
         training: dict, options of `train_networks`.
@@ -251,8 +254,14 @@ def train_files(
     """
     if searching.get("mode", "search") != "search" and not training.get("encoder", True):
         raise ValueError(f"mode {searching['mode']!r} needs an encoder, and none is to be trained.")
-    if training.get("self_supervision") and searching.get("score", "loss") != "complexity":
-        raise ValueError("Self-supervision counts only in the score 'complexity': train with --score complexity, or without it.")
+    idle = {
+        "--self-supervision": training.get("self_supervision"),
+        "--memory": memory,
+        "--typicality": searching.get("typicality"),
+    }
+    for option, given in idle.items():
+        if given and searching.get("score", "loss") != "complexity":
+            raise ValueError(f"{option} counts only in the score 'complexity': train with --score complexity, or without it.")
     image_shape = check_image_shape((*(tile or preparation.image_shape[:2]), preparation.image_shape[-1]))
     if tiling is not None:
         tiling.check(min(image_shape[:2]))
@@ -268,10 +277,17 @@ def train_files(
         training = {"preparation": Preparation(image_shape, augment=preparation.augment), "seed": seed, **training}
         pixels = pool.pixels.subset(np.isin(pool.rows, split.trained))
         networks = train_networks(pixels, state, image_shape, progress=progress, **training)
-        detector = AnoGAN.from_gan(*networks, **searching)
+        remembered = remember(pixels, memory, seed) if memory else None
+        detector = AnoGAN.from_gan(*networks, memory=remembered, **searching)
         calibrate_on(detector, source, split.held_out, false_positive_rate, progress)
         detector.save(model)
     return detector, pool.skipped
+
+
+def remember(pixels, count, seed=0):
+    """A `Memory` of so many images, drawn at random from a `DiskArray` of prepared pixels in [0, 1], or of all."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(pixels))[:count])
+    return Memory.of(to_network(pixels.take(rows)))
 
 
 def calibrate_on(detector, source, rows, false_positive_rate=FALSE_POSITIVE_RATE, progress=silent):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -113,13 +114,38 @@ def test_a_loss_of_0_has_a_score_and_spoils_no_other():
 def test_surprise_is_added_with_its_weight_and_the_sum_brought_to_deviation_1():
     losses, complexities = busy_normals(500)
     surprises = np.exp(np.random.default_rng(1).normal(0.0, 0.5, 500))
-    alone, both = (Complexity.fit(losses, complexities, np.full(500, WHOLE), *more) for more in ((), (surprises, 2.0)))
+    normals = (losses, complexities, np.full(500, WHOLE))
+    alone, both = Complexity.fit(*normals), Complexity.fit(*normals, surprises, surprise=2.0)
     columns = [values.astype(np.float32) for values in (losses, complexities)]
     scores, sums = alone.of_tiles(*columns, [WHOLE] * 500), both.of_tiles(*columns, [WHOLE] * 500, np.float32(surprises))
     logs = np.log(surprises + 0.01)
     np.testing.assert_allclose(sums, scores + 2.0 * (logs - logs.mean()) / logs.std(), atol=1e-4)
     images = np.asarray(both.pooled_to(sums).of_images(sums))
     assert images.mean() == pytest.approx(0.0, abs=1e-4) and images.std() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_neighbours_have_a_line_of_their_own():
+    losses, complexities = busy_normals(500)
+    distances, sides = np.exp(np.random.default_rng(1).normal(1.0, 0.3, 500)) * complexities, np.full(500, WHOLE)
+    alone, far, both = (
+        Complexity.fit(losses, complexities, sides),
+        Complexity.fit(distances, complexities, sides),
+        Complexity.fit(losses, complexities, sides, distances=distances, neighbours=0.5),
+    )
+    columns = [np.float32(losses), np.float32(complexities), sides]
+    expected = alone.of_tiles(*columns) + 0.5 * far.of_tiles(np.float32(distances), *columns[1:])
+    again = Complexity.from_config(dataclasses.asdict(both))
+    for fitted in (both, again):
+        np.testing.assert_allclose(fitted.of_tiles(*columns, distances=np.float32(distances)), expected, atol=1e-4)
+
+
+def test_what_is_untypically_plain_or_busy_is_the_higher_for_it():
+    losses, complexities = busy_normals(500)
+    sides, logs = np.full(500, WHOLE), np.log(complexities)
+    alone, both = (Complexity.fit(losses, complexities, sides, typicality=weight) for weight in (0.0, 0.5))
+    queries = np.exp(np.float32([logs.mean(), logs.mean() - 4 * logs.std(), logs.mean() + 4 * logs.std()]))
+    columns = [np.ones(3, np.float32), queries, [WHOLE] * 3]
+    np.testing.assert_allclose(both.of_tiles(*columns) - alone.of_tiles(*columns), [0.0, 2.0, 2.0], atol=1e-3)
 
 
 def test_losses_that_fall_with_complexity_are_taken_as_they_are():

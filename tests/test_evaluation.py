@@ -16,6 +16,7 @@ from anogan_tf.detector import AnoGAN
 from anogan_tf.evaluation import _embed, choose_shown, evaluate, show, synthetic_rows
 from anogan_tf.gan import GAN
 from anogan_tf.maps import smooth
+from anogan_tf.memory import Memory
 from anogan_tf.preparation import Preparation
 from anogan_tf.report import write_report
 from anogan_tf.synthetic import SyntheticSource
@@ -84,6 +85,17 @@ def test_a_score_with_surprise_says_so(source, tmp_path, boots):
     numbers, _ = write_report(detector, source, tmp_path, title="boots")
     assert list(numbers["comparisons"])[0] == numbers["score"] == "A, by complexity and surprise"
     assert "turns and shifts" in (tmp_path / "report.html").read_text()
+
+
+def test_terms_of_a_score_are_named_and_explained(source, tmp_path, boots):
+    gan = GAN((28, 28, 1), width=4)
+    gan.compile()
+    memory = Memory.of(gan.preparation(boots.train[:100]))
+    detector = AnoGAN.from_gan(gan, steps=1, candidates=1, score="complexity", typicality=0.5, memory=memory)
+    numbers, _ = write_report(detector.calibrate(boots.train[1950:]), source, tmp_path, title="boots")
+    assert numbers["score"] == "A, by complexity, neighbours and typicality"
+    text = (tmp_path / "report.html").read_text()
+    assert "nearest normal images of its memory" in text and "All of them are added" in text and "turns and shifts" not in text
 
 
 def test_a_peak_is_called_one(detector, source, tmp_path, boots):

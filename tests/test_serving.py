@@ -15,6 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from anogan_tf import serving, warmup
 from anogan_tf.detector import AnoGAN
 from anogan_tf.folding import for_inference
+from anogan_tf.memory import Memory
 from anogan_tf.networks import feature_extractor
 from anogan_tf.preparation import Preparation
 from anogan_tf.settings import PAPER
@@ -158,6 +159,14 @@ def test_other_searches_give_the_same_bits(trained_gan, trained_encoder, boots, 
 
 def test_surprise_is_in_the_graph(pixels, tmp_path):
     detector = AnoGAN.from_gan(make_gan(self_supervision=0.5), steps=2, score="complexity").calibrate(pixels[:20])
+    with Served(detector.export(tmp_path, warm_up=())) as served:
+        answer = served("localize", images=np.asarray(detector.preparation.prepare(pixels)))
+        assert_same(answer, answers(detector, pixels))
+
+
+def test_neighbours_and_typicality_are_in_the_graph(tiny_gan, pixels, tmp_path):
+    memory = Memory.of(tiny_gan.preparation(pixels[:15]))
+    detector = AnoGAN.from_gan(tiny_gan, steps=2, score="complexity", typicality=0.5, memory=memory).calibrate(pixels[15:])
     with Served(detector.export(tmp_path, warm_up=())) as served:
         answer = served("localize", images=np.asarray(detector.preparation.prepare(pixels)))
         assert_same(answer, answers(detector, pixels))

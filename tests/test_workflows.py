@@ -119,6 +119,22 @@ def test_the_contact_sheet_shows_the_most_anomalous_in_order(tiny_detector, pixe
     np.testing.assert_array_equal([score for score, *_ in top], np.sort(results["score"])[::-1][: workflows.SHOWN])
 
 
+def test_a_memory_is_of_what_was_trained_on(pixels, tmp_path):
+    pixels = np.concatenate([pixels, pixels[::-1], pixels[:, ::-1]])
+    np.save(tmp_path / "set.npy", pixels[..., 0])
+    source = FileSource.of(tmp_path / "set.npy")
+    preparation = workflows.settle_preparation(source, (16, 16))
+    options = {"memory": 30, "training": {"width": 4, "latent_dim": 4, "epochs": 1, "encoder": False}}
+    searching = {"steps": 2, "candidates": 1, "score": "complexity"}
+    detector, _ = workflows.train_files(source, tmp_path / "m.keras", preparation, searching=searching, **options)
+    trained = (tmp_path / "m.train" / "trained.txt").read_text().splitlines()
+    rows = [int(name.split("[")[1][:-1]) for name in trained]
+    known = np.asarray(detector.memory.small(preparation(preparation.check(pixels[rows]))))
+    assert detector.memory.count == 30
+    nearest = np.abs(known[np.newaxis] - np.float32(detector.memory.kept)[:, np.newaxis]).max(axis=2).min(axis=1)
+    assert nearest.max() < 1e-3
+
+
 def test_normals_for_validation_set_the_threshold_and_are_read_before_training(pixels, tmp_path):
     parts = {part: np.concatenate([pixels] * times) for part, times in (("train", 2), ("val", 1), ("test", 1))}
     arrays = {f"{part}_images": images[..., 0] for part, images in parts.items()}
@@ -131,6 +147,7 @@ def test_normals_for_validation_set_the_threshold_and_are_read_before_training(p
     assert len(detector.calibration.scores) == 20
     names = (tmp_path / "m.train" / "held_out.txt").read_text().splitlines()
     assert names == [f"{tmp_path / 'set.npz'}:val_images[{row}]" for row in range(0, 40, 2)]
+    assert detector.memory is None
     # Of values that no file has, few are left: known before anything is trained.
     source.entries = [entry._replace(refused="lost") if entry.split == "val" and entry.row else entry for entry in source.entries]
     with pytest.raises(ValueError, match="1 normal images are too few"):
