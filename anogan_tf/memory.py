@@ -9,6 +9,7 @@ from anogan_tf.maps import blur
 SIDE = 32  # pixels; larger images are remembered as small as that
 BLUR = 0.7  # of their pixels, standard deviation: a shift of half of one is to be forgiven
 NEIGHBOURS = 3
+LEVELS = 2**15 - 1  # of what is remembered, between 0 and 1
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
@@ -37,8 +38,8 @@ class Memory(keras.layers.Layer):
         share = min(1.0, SIDE / max(height, width))
         self._size = (max(1, round(share * height)), max(1, round(share * width)))
         size = self._size[0] * self._size[1] * channels
-        # Half precision: half the file, and far finer than pixels of 8 bits are.
-        self.kept = self.add_weight(shape=(self.count, size), dtype="float16", trainable=False, initializer="zeros", name="kept")
+        # Half the bytes of floats, and far finer than pixels of 8 bits are.
+        self.kept = self.add_weight(shape=(self.count, size), dtype="int16", trainable=False, initializer="zeros", name="kept")
         self.built = True
 
     @classmethod
@@ -46,7 +47,8 @@ class Memory(keras.layers.Layer):
         """A memory of images `[N, H, W, C]` in [-1, 1], as a `Preparation` makes them."""
         images = np.asarray(images, np.float32)
         memory = cls(len(images), images.shape[1:])
-        memory.kept.assign(np.concatenate([memory.small(images[first : first + 256]) for first in range(0, len(images), 256)]))
+        small = np.concatenate([memory.small(images[first : first + 256]) for first in range(0, len(images), 256)])
+        memory.kept.assign(np.int16(np.round(np.clip(small, -1.0, 1.0) * LEVELS)))
         return memory
 
     def small(self, images):
@@ -56,7 +58,7 @@ class Memory(keras.layers.Layer):
         return tf.reshape(blur(images, BLUR), (-1, self.kept.shape[1]))
 
     def call(self, images):
-        small, kept = self.small(images), tf.cast(self.kept, tf.float32)
+        small, kept = self.small(images), tf.cast(self.kept, tf.float32) * (1.0 / LEVELS)
         squares = tf.reduce_sum(kept * kept, axis=1) - 2.0 * tf.matmul(small, kept, transpose_b=True)
         nearest = tf.math.top_k(-squares, min(NEIGHBOURS, self.count)).indices
         # Once more and exactly: what is nearly the same would be lost in the rounding of large squares.

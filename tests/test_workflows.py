@@ -131,7 +131,8 @@ def test_a_memory_is_of_what_was_trained_on(pixels, tmp_path):
     rows = [int(name.split("[")[1][:-1]) for name in trained]
     known = np.asarray(detector.memory.small(preparation(preparation.check(pixels[rows]))))
     assert detector.memory.count == 30
-    nearest = np.abs(known[np.newaxis] - np.float32(detector.memory.kept)[:, np.newaxis]).max(axis=2).min(axis=1)
+    kept = detector.memory.kept.numpy()[:, np.newaxis] / 32767
+    nearest = np.abs(known[np.newaxis] - kept).max(axis=2).min(axis=1)
     assert nearest.max() < 1e-3
 
 
