@@ -1,5 +1,6 @@
-"""Keras callbacks: sample grids while a GAN trains, progress for a caller's own display."""
+"""Keras callbacks: sample grids and checkpoints while a GAN trains, progress for a caller's own display."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,41 @@ class SampleGrid(keras.callbacks.Callback):
             self._writer = tf.summary.create_file_writer(str(Path(self.log_dir) / "samples"))
         with self._writer.as_default():
             tf.summary.image("samples", grid[np.newaxis], step=epoch + 1)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the model to one file as it trains, beside and renamed: a kill at any moment leaves the file before it or after it.
+
+    The file holds weights, optimisers and the step count, so `fit_on` of the loaded model goes on to the very same weights. It
+    comes last of the callbacks: what the others write of a pass is there before the pass counts as done.
+
+    Args:
+        path: of the `.keras` file.
+        seconds: from one save to the next; 0 saves after every step. The end of training is always saved.
+    """
+
+    def __init__(self, path, seconds=30.0):
+        super().__init__()
+        self.path, self.seconds = Path(path), seconds
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch + 1 != self.params.get("steps"):
+            self._save_if_due()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._save_if_due()
+
+    def _save_if_due(self):
+        if time.monotonic() - self._saved >= self.seconds:
+            self._save()
+
+    def on_train_end(self, logs=None):
+        self._save()
+
+    def _save(self):
+        self.model.save(self.path)
+        self._saved = time.monotonic()
 
 
 class Advance(keras.callbacks.Callback):

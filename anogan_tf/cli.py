@@ -2,6 +2,7 @@
 
 import contextlib
 import enum
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -125,6 +126,39 @@ Root = Annotated[
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image that can't be read, in place of skipping it.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over what is there already.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run of the same command stopped.")]
+NOT_RECORDED = ("model", "config", "overwrite", "resume")  # of a command's parameters: where it writes, not what it makes
+
+
+def _read_config(context, path):
+    """Make what `run.json` records of a command the defaults of its options."""
+    if path is not None:
+        try:
+            recorded = json.loads(path.read_text(encoding="utf-8"))["command"]
+            unknown = sorted(set(recorded) - {parameter.name for parameter in context.command.params})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise typer.BadParameter(f"{path} is no run.json that `anogan train` wrote: {error!r}.") from None
+        if unknown:
+            raise typer.BadParameter(f"{path} holds {', '.join(unknown)}, which this command doesn't know.")
+        context.default_map = recorded
+    return path
+
+
+def _recorded(context):
+    """A command's parameters as they would be typed, paths absolute, ready for JSON."""
+    joined = {"size": "x", "value_range": ":", "augment": ","}
+
+    def typed(name, value):
+        if isinstance(value, enum.Enum):
+            return value.value
+        if isinstance(value, Path):
+            return str(value.resolve())
+        if name in joined:
+            return joined[name].join(map(str, value))
+        return [typed("", one) for one in value] if isinstance(value, (list, tuple)) else value
+
+    given = {name: value for name, value in context.params.items() if value is not None and name not in NOT_RECORDED}
+    return {name: typed(name, value) for name, value in given.items()}
 
 
 @app.command()
@@ -152,6 +186,7 @@ def demo(
 
 @app.command()
 def train(
+    context: typer.Context,
     model: Annotated[Path, typer.Option("-o", "--out", help="The model file to write, MODEL.keras.")],
     images: Images = None,
     tfds: Tfds = None,
@@ -249,14 +284,27 @@ def train(
         float, typer.Option("--fpr", callback=_in_between, help="Share of normal images that may be called anomalous.")
     ] = 0.05,
     seed: Seed = 0,
+    config: Annotated[
+        Optional[Path],
+        typer.Option(
+            callback=_read_config,
+            is_eager=True,
+            help="The run.json of a model: images and options, where none are given.",
+        ),
+    ] = None,
+    resume: Resume = False,
     overwrite: Overwrite = False,
 ):
     """Train a detector on normal images and calibrate it on a tenth of them (at least 50) held out."""
     with _errors():
-        _check_model_name(model, overwrite)
+        if resume and _is_finished(model):
+            console.print(f"{model} is finished already.")
+            return
+        _check_model_name(model, overwrite or resume)
         if patch and not size and fit != Fit.stretch:
             raise ValueError("--fit is for images of one size: give --size SIDE too, or leave it out.")
         with _loading():
+            from anogan_tf.records import read_record
             from anogan_tf.workflows import settle_preparation, train_files, training_state
         tile, tiling = _tiling(patch, stride, top, scale, patches)
         source = _source(images, tfds, data_dir, normal_class, root)
@@ -280,8 +328,12 @@ def train(
             training={**networks, **training},
             searching={"score": score.value, "typicality": typicality, **_given(mode=mode and mode.value), **searching},
             strict=strict,
+            resume=resume,
+            command=_recorded(context),
             progress=_progress,
         )
+        if config and read_record(training_state(model))["data"] != json.loads(config.read_text(encoding="utf-8"))["data"]:
+            console.print(f"The images are not those of {config}: there are others by now, or they have changed.")
         _print_trained(model, detector, training_state(model) / "samples")
         _end_with_skipped(skipped)
 
@@ -652,6 +704,11 @@ def _check_folder(folder, overwrite):
         raise ValueError(f"{folder} is a file; choose another folder with -o.")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise ValueError(f"{folder} exists and isn't empty; choose another folder with -o, or pass --overwrite.")
+
+
+def _is_finished(model):
+    """Whether a training run came to its end: its state has its last name then."""
+    return model.exists() and not model.with_suffix(".train.partial").exists()
 
 
 def _check_model_name(model, overwrite):

@@ -74,6 +74,22 @@ class PixelModel(OneFileModel):
             steps_per_epoch=steps_per_epoch,
         )
 
+    def fit_on(self, x, batch_size=BATCH_SIZE, epochs=1, **options):
+        """`fit` until `epochs` passes have been made in all, from wherever the step count stands: after loading, mid-pass too.
+
+        Args:
+            x: as for `fit`, but no dataset, and the same as before.
+            batch_size, epochs: as for `fit`.
+            **options: as for `fit`.
+        """
+        steps = max(1, len(x) // min(batch_size, len(x)))
+        done, part = divmod(int(self.batches_seen.numpy()), steps)
+        if part:  # the rest of a pass, whose logged losses are of that rest
+            self.fit(x, batch_size, epochs=done + 1, initial_epoch=done, steps_per_epoch=steps - part, **options)
+            done += 1
+        if done < epochs:
+            self.fit(x, batch_size, epochs=epochs, initial_epoch=done, **options)
+
     def _shuffled_rows(self, count, batch_size):
         """Endless batches of row numbers from where the step count stands; each pass has its order from (seed, pass)."""
         order = tf.range(count)

@@ -192,10 +192,14 @@ class Preparation(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.image_shape)
 
-    def get_config(self):
+    def get_settings(self):
+        """What decides the outcome, ready for JSON: the layer's configuration without its name."""
         settings = {name: getattr(self, name) for name in ("fit", "scale", "normalise")}
         sequences = {name: getattr(self, name) for name in ("image_shape", "value_range", "augment")}
-        return {**super().get_config(), **settings, **{name: value and list(value) for name, value in sequences.items()}}
+        return {**settings, **{name: value and list(value) for name, value in sequences.items()}}
+
+    def get_config(self):
+        return {**super().get_config(), **self.get_settings()}
 
     @classmethod
     def from_config(cls, config):

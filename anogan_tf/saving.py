@@ -33,16 +33,24 @@ def replacing(path):
 
 
 @contextlib.contextmanager
-def replacing_folder(path):
-    """Give an empty folder `path.partial`; on success it takes the place of `path`, on failure it stays beside it."""
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+def replacing_folder(path, keep=False):
+    """Give an empty folder `path.partial`; on success it takes the place of `path`, on failure it stays beside it.
+
+    With `keep` what an earlier failure left in it is still there.
+    """
+    path, partial = Path(path), partial_folder(path)
+    if not keep:
+        shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True, exist_ok=True)
     yield partial
     if path.exists():
         shutil.rmtree(path)
     os.replace(partial, path)
+
+
+def partial_folder(path):
+    """Where `replacing_folder` keeps what is unfinished."""
+    return Path(path).with_name(f"{Path(path).name}.partial")
 
 
 def write_version(base, write):

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from PIL import Image
 from anogan_tf import plots
 from anogan_tf.backend import keras
 from anogan_tf.calibration import FALSE_POSITIVE_RATE, check_count
-from anogan_tf.callbacks import Advance, SampleGrid
+from anogan_tf.callbacks import Advance, Checkpoint, SampleGrid
 from anogan_tf.data import sources
 from anogan_tf.data.layouts import check_labels
 from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
@@ -24,7 +25,8 @@ from anogan_tf.maps import overlay, smooth
 from anogan_tf.memory import Memory
 from anogan_tf.networks import check_image_shape
 from anogan_tf.preparation import Preparation, to_network, to_pixels
-from anogan_tf.saving import replacing, replacing_folder
+from anogan_tf.records import has_record, write_record
+from anogan_tf.saving import partial_folder, replacing, replacing_folder
 from anogan_tf.tiling import fill_up, grouped, images_of, random_tiles
 
 EPOCHS, LEAST_STEPS = 50, 3000  # more epochs where images are so few that 50 are fewer steps: after hundreds a GAN draws haze
@@ -33,6 +35,7 @@ ENCODER_BATCH, ENCODER_RATE = 32, 1e-3  # the learning rate falls to 0 along hal
 HELD_OUT_SHARE, LEAST_HELD_OUT, MOST_HELD_OUT, LEAST_TRAINED = 0.1, 50, 1000, 50
 HELD_OUT, TRAINED = "held_out.txt", "trained.txt"  # names of images, in the training state
 TILES, TILE_EPOCHS = 10_000, 20  # cut at random places to train on, in all, and passes over them
+SECONDS_BETWEEN_SAVES = 30.0  # of what is being trained
 FILES_AT_ONCE = 64  # rows are written and the progress bar moves so often; fewer would leave rows of a block without work
 SHOWN = 12  # images on the contact sheet
 DISPLAY_SIDE = 512  # pixels; overlays are no larger
@@ -100,8 +103,9 @@ def train_gan(
     """Train a GAN on normal pixels and keep its training state in a folder.
 
     Args:
-        pixels: as for `GAN.fit`.
-        state: an empty folder for `gan.keras` (networks and optimisers), `log.csv` and `samples/`.
+        pixels: as for `GAN.fit_on`.
+        state: a folder for `gan.keras` (networks and optimisers), `log.csv` and `samples/`. Where an interrupted call left them,
+            this one, with the same arguments, goes on to the same weights.
         image_shape, **options: as for `GAN`.
         epochs, batch_size: as for `GAN.fit`.
         label_smoothing: as for `GAN.compile`.
@@ -111,25 +115,22 @@ def train_gan(
         The trained `GAN`.
     """
     state = Path(state)
-    gan = GAN(image_shape, **options)
-    gan.compile(label_smoothing=label_smoothing)
-    with progress("Training", epochs * max(1, len(pixels) // batch_size)) as advance:
-        callbacks = [
-            keras.callbacks.CSVLogger(state / "log.csv"),
-            SampleGrid(state / "samples", every=max(1, epochs // 10)),
-            Advance(advance),
-        ]
-        gan.fit(pixels, batch_size=batch_size, epochs=epochs, callbacks=callbacks, verbose=0)
-    gan.save(state / "gan.keras")
+    if (state / "gan.keras").exists():
+        gan = GAN.load(state / "gan.keras")
+    else:
+        gan = GAN(image_shape, **options)
+        gan.compile(label_smoothing=label_smoothing)
+    samples = SampleGrid(state / "samples", every=max(1, epochs // 10))
+    _train(gan, pixels, state / "gan.keras", state / "log.csv", epochs, batch_size, "Training", progress, samples)
     return gan
 
 
 def train_encoder(gan, pixels, state, *, epochs, batch_size=ENCODER_BATCH, progress=silent, **options):
-    """Train an encoder for a GAN on the same pixels and keep its training state in the same folder.
+    """Train an encoder for a GAN on the same pixels and keep its training state in the same folder, resumable alike.
 
     Args:
         gan: a trained `GAN`.
-        pixels: as for `EncoderTrainer.fit`.
+        pixels: as for `EncoderTrainer.fit_on`.
         state: a folder for `encoder.keras` (networks and optimiser) and `encoder.csv`.
         epochs, batch_size: as for `EncoderTrainer.fit`.
         progress: makes a progress display, see `silent`.
@@ -139,13 +140,33 @@ def train_encoder(gan, pixels, state, *, epochs, batch_size=ENCODER_BATCH, progr
         The trained encoder.
     """
     state, steps = Path(state), epochs * max(1, len(pixels) // batch_size)
-    trainer = EncoderTrainer.from_gan(gan, **options)
-    trainer.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(ENCODER_RATE, steps)))
-    with progress("Encoder", steps) as advance:
-        callbacks = [keras.callbacks.CSVLogger(state / "encoder.csv"), Advance(advance)]
-        trainer.fit(pixels, batch_size=batch_size, epochs=epochs, callbacks=callbacks, verbose=0)
-    trainer.save(state / "encoder.keras")
+    if (state / "encoder.keras").exists():
+        trainer = EncoderTrainer.load(state / "encoder.keras")
+    else:
+        trainer = EncoderTrainer.from_gan(gan, **options)
+        trainer.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(ENCODER_RATE, steps)))
+    _train(trainer, pixels, state / "encoder.keras", state / "encoder.csv", epochs, batch_size, "Encoder", progress)
     return trainer.encoder
+
+
+def _train(model, pixels, file, log, epochs, batch_size, title, progress, *callbacks):
+    """Train a model until it has made so many passes, from where it stands, with a log and checkpoints."""
+    steps, seen = max(1, len(pixels) // batch_size), int(model.batches_seen.numpy())
+    cut_log(log, seen // steps)
+    with progress(title, epochs * steps) as advance:
+        advance(seen)
+        logger, checkpoint = keras.callbacks.CSVLogger(log, append=True), Checkpoint(file, SECONDS_BETWEEN_SAVES)
+        callbacks = [logger, *callbacks, Advance(advance), checkpoint]
+        model.fit_on(pixels, batch_size, epochs=epochs, callbacks=callbacks, verbose=0)
+
+
+def cut_log(log, passes):
+    """Leave of a Keras log the rows of so many passes: what an interrupted run wrote of those to be made again goes."""
+    log = Path(log)
+    if log.exists():
+        rows = log.read_text(encoding="utf-8").splitlines(keepends=True)
+        with replacing(log) as path:
+            path.write_text("".join(rows[: 1 + passes]), encoding="utf-8")
 
 
 def train_networks(
@@ -230,9 +251,14 @@ def train_files(
     training,
     searching,
     strict=False,
+    resume=False,
+    command=None,
     progress=silent,
 ):
     """Train and calibrate a detector on normal images; write `MODEL.keras`, and its training state to `MODEL.train/`.
+
+    `MODEL.train/run.json` records settings, versions and a fingerprint of the data. While training lasts, the folder is
+    `MODEL.train.partial/`.
 
     Args:
         source: a `FileSource` or `TfdsSource`. Its normal images of "train" are trained on; the threshold comes from those of
@@ -247,6 +273,8 @@ def train_files(
         training: dict, options of `train_networks`.
         searching: dict, options of `AnoGAN.from_gan`.
         strict: whether an image that can't be read is an error.
+        resume: whether to go on where an interrupted call with the same arguments stopped, if one did; to the same weights.
+        command: what else the record is to hold, a dict.
         progress: see `silent`.
 
     Returns:
@@ -262,6 +290,7 @@ def train_files(
     for option, given in idle.items():
         if given and searching.get("score", "loss") != "complexity":
             raise ValueError(f"{option} counts only in the score 'complexity': train with --score complexity, or without it.")
+    given = {"training": dict(training), "searching": dict(searching)}
     image_shape = check_image_shape((*(tile or preparation.image_shape[:2]), preparation.image_shape[-1]))
     if tiling is not None:
         tiling.check(min(image_shape[:2]))
@@ -271,7 +300,12 @@ def train_files(
     beside.mkdir(parents=True, exist_ok=True)
     pool, split = read_normals(source, preparation, image_shape, tile and tiles, beside, seed, strict, progress)
     check_count(len(split.held_out), false_positive_rate)
-    with replacing_folder(training_state(model)) as state:
+    settings = {"tile": tile, "tiling": tiling and dataclasses.asdict(tiling), "tiles": tiles, "memory": memory, "seed": seed}
+    settings |= {"false_positive_rate": false_positive_rate, "preparation": preparation.get_settings(), **given}
+    record = {"settings": settings, "data": pool.fingerprint}
+    resume = resume and has_record(partial_folder(training_state(model)), record)
+    with replacing_folder(training_state(model), keep=resume) as state:
+        write_record(state, {**record, "command": command or {}})
         for note, rows in ((HELD_OUT, split.held_out), (TRAINED, split.trained)):
             (state / note).write_text("".join(f"{whole_name(source.entries[row])}\n" for row in rows), encoding="utf-8")
         training = {"preparation": Preparation(image_shape, augment=preparation.augment), "seed": seed, **training}

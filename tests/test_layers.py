@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "callbacks": "backend maps saving",
     "plots": "maps metrics saving",
     "comparisons": "autoencoder backend calibration detector fitting memory networks preparation settings",
-    "records": "backend",
+    "records": "backend saving",
     "synthetic": "data",
     "workflows": ROOMS_ABOVE,
     "evaluation": ROOMS_ABOVE,

@@ -1,5 +1,6 @@
 """Sets of images as a stream: from names to prepared images, in parallel, in order, in bounded memory."""
 
+import hashlib
 import os
 from typing import NamedTuple
 
@@ -270,11 +271,13 @@ class Pool(NamedTuple):
         pixels: `DiskArray` `[N, H, W, C]` in [0, 1].
         rows: `[N]`, the source's row that each is of.
         skipped: the `Picture`s that can't be read.
+        fingerprint: a digest of the pixels in their order.
     """
 
     pixels: DiskArray
     rows: np.ndarray
     skipped: list[Picture]
+    fingerprint: str
 
 
 def fill_pool(
@@ -292,15 +295,16 @@ def fill_pool(
     Returns:
         `Pool`.
     """
-    pixels, owners, skipped = DiskArray(shape, folder), [], []
+    pixels, owners, skipped, digest = DiskArray(shape, folder), [], [], hashlib.sha256()
     for sample in readable(read_samples(source, preparation, rows, strict=strict), skipped, advance):
         kept = cut(sample.row, to_pixels(sample.image))
         pixels.append(kept)
+        digest.update(np.ascontiguousarray(kept, np.float32).data)
         owners.append(np.full(len(kept), sample.row))
         advance()
     if not owners:
         raise ValueError(none_readable(skipped))
-    return Pool(pixels, np.concatenate(owners), skipped)
+    return Pool(pixels, np.concatenate(owners), skipped, digest.hexdigest())
 
 
 def read_heads(source, rows):
