@@ -12,8 +12,8 @@ from anogan_tf import plots
 from anogan_tf.data import FileSource
 from anogan_tf.data.sources import read_samples, readable
 from anogan_tf.maps import OPACITY, as_rgb, overlay
+from anogan_tf.scoring import DISPLAY_SIDE, score_batches, score_files
 from anogan_tf.unfolding import Unfolding
-from anogan_tf.workflows import DISPLAY_SIDE, score_batches, score_files
 
 EXAMPLES, EXAMPLE_SIDE = 12, 96  # pictures to choose from, and their pixels
 STRIP_SIDE, SHOWN_SIDE = 112, 336  # pixels up to which small pictures are enlarged, in the strip and elsewhere

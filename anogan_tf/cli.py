@@ -2,6 +2,7 @@
 
 import contextlib
 import enum
+import hashlib
 import json
 import os
 import tempfile
@@ -399,13 +400,14 @@ def score(
     strict: Strict = False,
     heatmaps: Annotated[bool, typer.Option("--heatmaps/--no-heatmaps", help="Write a heatmap over each image.")] = True,
     maps: Annotated[bool, typer.Option("--maps", help="Write the maps themselves too, as TIFF of floats.")] = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
 ):
     """Score images: a CSV with score, p-value and label, and a heatmap over each image."""
     with _errors():
-        _check_folder(out, overwrite)
+        _check_folder(out, overwrite or resume)
         with _loading():
-            from anogan_tf.workflows import rows_to_score, score_files
+            from anogan_tf.scoring import rows_to_score, score_files
         detector = _load_calibrated(model)
         source = _source(images, tfds, data_dir, normal_class, root)
         rows = rows_to_score(source, split.value)
@@ -414,7 +416,8 @@ def score(
                 f"Left out {left_out} images that are not on the side {split.value!r} of the split (--split all scores them)."
             )
         options = {"heatmaps": heatmaps, "maps": maps, "strict": strict, "progress": _progress}
-        scored = score_files(detector, source, out, rows=rows, **options)
+        record = {"model": hashlib.sha256(model.read_bytes()).hexdigest()}
+        scored = score_files(detector, source, out, rows=rows, resume=resume, record=record, **options)
         if scored.scored:
             rate = detector.calibration.false_positive_rate
             console.print(
@@ -453,8 +456,9 @@ def evaluate(
         with _loading():
             from anogan_tf.evaluation import synthetic_rows
             from anogan_tf.report import write_report
+            from anogan_tf.scoring import rows_to_score
             from anogan_tf.synthetic import SyntheticSource
-            from anogan_tf.workflows import names_used, rows_to_score
+            from anogan_tf.workflows import names_used
         detector = _load_calibrated(model)
         source, options = _source(images, tfds, data_dir, normal_class, root), {}
         if synthetic:

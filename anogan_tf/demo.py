@@ -13,15 +13,8 @@ from anogan_tf.detector import BATCH_SIZE
 from anogan_tf.records import versions
 from anogan_tf.report import write_report
 from anogan_tf.saving import replacing, replacing_folder
-from anogan_tf.workflows import (
-    SCORE_COLUMNS,
-    calibrate_detector,
-    score_columns,
-    silent,
-    split_normals,
-    train_networks,
-    training_state,
-)
+from anogan_tf.scoring import SCORE_COLUMNS, score_columns
+from anogan_tf.workflows import calibrate_detector, silent, split_normals, train_networks, training_state
 
 SHOWN = 12  # images of each kind on the contact sheet
 SCORE_NAMES = {"auroc": "score", "auroc_residual": "residual_score", "auroc_discrimination": "discrimination_score"}

@@ -12,10 +12,11 @@ from anogan_tf.data.sources import for_display
 from anogan_tf.maps import as_rgb, overlay, smooth
 from anogan_tf.metrics import PixelMetrics
 from anogan_tf.preparation import Preparation, to_pixels
+from anogan_tf.scoring import SCORE_COLUMNS, rows_to_score, score_batches
 from anogan_tf.synthetic import SyntheticSource
 from anogan_tf.tiling import fill_up, grouped
 from anogan_tf.unfolding import Unfolding
-from anogan_tf.workflows import SCORE_COLUMNS, names_used, normal_rows, rows_to_score, score_batches, silent, whole_name
+from anogan_tf.workflows import names_used, normal_rows, silent, whole_name
 
 PROBE_SIDE = 32  # pixels: the cheap probes see images no larger
 PROBE_TRAINED = 5000  # training images that the probes are fitted to, at most

@@ -85,10 +85,11 @@ class PixelModel(OneFileModel):
         steps = max(1, len(x) // min(batch_size, len(x)))
         done, part = divmod(int(self.batches_seen.numpy()), steps)
         if part:  # the rest of a pass, whose logged losses are of that rest
-            self.fit(x, batch_size, epochs=done + 1, initial_epoch=done, steps_per_epoch=steps - part, **options)
+            rest = {"initial_epoch": done, "epochs": done + 1, "steps_per_epoch": steps - part}
+            self.fit(x, batch_size=batch_size, **rest, **options)
             done += 1
         if done < epochs:
-            self.fit(x, batch_size, epochs=epochs, initial_epoch=done, **options)
+            self.fit(x, batch_size=batch_size, epochs=epochs, initial_epoch=done, **options)
 
     def _shuffled_rows(self, count, batch_size):
         """Endless batches of row numbers from where the step count stands; each pass has its order from (seed, pass)."""

@@ -20,17 +20,9 @@ from anogan_tf.metrics import PixelMetrics
 from anogan_tf.preparation import Preparation
 from anogan_tf.records import markdown_table
 from anogan_tf.saving import replacing
+from anogan_tf.scoring import rows_to_score, score_batches
 from anogan_tf.tiling import Tiling
-from anogan_tf.workflows import (
-    TILE_EPOCHS,
-    TILES,
-    calibrate_on,
-    read_normals,
-    rows_to_score,
-    score_batches,
-    silent,
-    train_files,
-)
+from anogan_tf.workflows import TILE_EPOCHS, TILES, calibrate_on, read_normals, silent, train_files
 
 NORMAL, EVERY = "good", "all"
 KINDS = {"MT_Free": NORMAL, **{f"MT_{kind.capitalize()}": kind for kind in ("blowhole", "crack", "break", "uneven", "fray")}}

@@ -1,16 +1,13 @@
-"""What the commands do, end to end: train a calibrated detector on normal images, score files into a folder."""
+"""From normal images to a calibrated detector: splits, training that can be gone on with, calibration, what is recorded of it."""
 
 import contextlib
-import csv
 import dataclasses
 import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from anogan_tf import plots
 from anogan_tf.backend import keras
 from anogan_tf.calibration import FALSE_POSITIVE_RATE, check_count
 from anogan_tf.callbacks import Advance, Checkpoint, SampleGrid
@@ -21,13 +18,12 @@ from anogan_tf.detector import AnoGAN
 from anogan_tf.encoder import EncoderTrainer
 from anogan_tf.fitting import BATCH_SIZE
 from anogan_tf.gan import GAN
-from anogan_tf.maps import overlay, smooth
 from anogan_tf.memory import Memory
 from anogan_tf.networks import check_image_shape
-from anogan_tf.preparation import Preparation, to_network, to_pixels
+from anogan_tf.preparation import Preparation, to_network
 from anogan_tf.records import has_record, write_record
 from anogan_tf.saving import partial_folder, replacing, replacing_folder
-from anogan_tf.tiling import fill_up, grouped, images_of, random_tiles
+from anogan_tf.tiling import fill_up, grouped, random_tiles
 
 EPOCHS, LEAST_STEPS = 50, 3000  # more epochs where images are so few that 50 are fewer steps: after hundreds a GAN draws haze
 ENCODER_SHARE = 0.6  # passes of the encoder's training for each of the GAN's
@@ -36,10 +32,6 @@ HELD_OUT_SHARE, LEAST_HELD_OUT, MOST_HELD_OUT, LEAST_TRAINED = 0.1, 50, 1000, 50
 HELD_OUT, TRAINED = "held_out.txt", "trained.txt"  # names of images, in the training state
 TILES, TILE_EPOCHS = 10_000, 20  # cut at random places to train on, in all, and passes over them
 SECONDS_BETWEEN_SAVES = 30.0  # of what is being trained
-FILES_AT_ONCE = 64  # rows are written and the progress bar moves so often; fewer would leave rows of a block without work
-SHOWN = 12  # images on the contact sheet
-DISPLAY_SIDE = 512  # pixels; overlays are no larger
-SCORE_COLUMNS = ("score", "residual_score", "discrimination_score", "p_value", "label")
 
 
 @contextlib.contextmanager
@@ -205,21 +197,6 @@ def normal_rows(source, split="train"):
     check_labels(source.entries)
     splits = ("", split) if split == "train" else (split,)
     return [row for row, entry in enumerate(source.entries) if entry.normal is not False and entry.split in splits]
-
-
-def rows_to_score(source, split="test"):
-    """Rows of a source on one side of its splits, or of no split; for "all" all.
-
-    Raises:
-        ValueError: if there are none; or if images have labels and it isn't known which is normal, so not what was trained on.
-    """
-    if split != "all" and not any(entry.split for entry in source.entries):
-        check_labels(source.entries)
-    rows = [row for row, entry in enumerate(source.entries) if split == "all" or entry.split in ("", split)]
-    if not rows:
-        sides = sorted({entry.split for entry in source.entries})
-        raise ValueError(f"No image is on the side {split!r} of the split; there are {', '.join(sides)}, and all (--split).")
-    return rows
 
 
 def settle_preparation(source, size, *, channels=None, value_range=None, **settings):
@@ -388,145 +365,3 @@ def names_used(model):
 def training_state(model):
     """The folder beside `MODEL.keras` that keeps its training state: `MODEL.train`."""
     return Path(model).with_suffix(".train")
-
-
-class Scored(NamedTuple):
-    """What came of scoring: how many images were scored, called anomalous, still improving at the last step; those skipped."""
-
-    scored: int
-    anomalous: int
-    unfinished: int
-    skipped: list
-
-
-def score_files(detector, source, out, *, rows=None, heatmaps=True, maps=False, strict=False, progress=silent):
-    """Score images into a folder.
-
-    Writes `scores.csv`, an overlay for each image below `heatmaps/`, `contact_sheet.png` of the most anomalous ones and,
-    if any couldn't be read, `skipped.csv`.
-
-    Rows are written as they come: an interrupt loses none but those of the batch being scored.
-
-    Args:
-        detector: a calibrated `AnoGAN`.
-        source: a `FileSource` or `TfdsSource`.
-        out: the folder.
-        rows: of the source; by default all.
-        heatmaps: whether overlays are written.
-        maps: whether smoothed residuals are written below `maps/`, as TIFF of floats at the size of the prepared image.
-        strict: whether an image that can't be read ends the run.
-        progress: see `silent`.
-
-    Returns:
-        `Scored`.
-    """
-    out, rows = Path(out), range(len(source.entries)) if rows is None else rows
-    _make_room(out, {"heatmaps": heatmaps, "maps": maps})
-    skipped, scored, anomalous, unfinished, top = [], 0, 0, 0, []
-    with open(out / "scores.csv", "w", newline="", encoding="utf-8") as file, progress("Scoring", len(rows)) as advance:
-        writer = csv.writer(file)
-        writer.writerow(("file", "truth", *SCORE_COLUMNS, "steps", "converged", "heatmap"))
-        side = DISPLAY_SIDE if heatmaps else 0
-        for batch, results, residuals in score_batches(detector, source, rows, skipped, side, strict, advance):
-            heats = detector.heatmap(residuals) if heatmaps else None
-            written = _write_overlays(detector, batch, heats, scored, out) if heatmaps else [""] * len(batch)
-            if maps:
-                _write_maps(batch, residuals, scored, out)
-            for row, (sample, overlay) in enumerate(zip(batch, written)):
-                search = (results["steps"][row], bool(results["converged"][row]))
-                writer.writerow((sample.entry.name, sample.entry.label, *score_columns(results, row), *search, overlay))
-                advance()
-            file.flush()
-            scored += len(batch)
-            anomalous += int(results["is_anomaly"].sum())
-            unfinished += int((~results["converged"]).sum())
-            top = _most_anomalous(detector, top, batch, results, residuals)
-    if top:
-        plots.save_figure(plots.contact_sheet(*zip(*(shown for _, shown in top))), out / "contact_sheet.png")
-    if skipped:
-        with replacing(out / "skipped.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("file", "reason"), *((picture.name, picture.reason) for picture in skipped)])
-    return Scored(scored, anomalous, unfinished, skipped)
-
-
-def _make_room(out, folders):
-    """Remove what an earlier run left, so that it isn't taken for this one's, and make the folders that are wanted."""
-    for name in ("skipped.csv", "contact_sheet.png"):
-        (out / name).unlink(missing_ok=True)
-    for name, wanted in folders.items():
-        for file in (out / name).glob("[0-9]" * 6 + "-*"):
-            file.unlink()
-        if wanted:
-            (out / name).mkdir(parents=True, exist_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
-
-
-def score_batches(detector, source, rows, skipped, display_side=0, strict=False, advance=lambda: None):
-    """Score images of a source, some at a time.
-
-    Args:
-        detector, source, rows, strict: as for `score_files`.
-        skipped: a list, to which the `Picture`s that can't be read are added.
-        display_side: as for `image_dataset`.
-        advance: called for each image that can't be read.
-
-    Yields:
-        `(samples, results, residuals)`: a list of `Sample`; what `predict_prepared` gives, with images of their own sizes; the
-        residuals `[h, w, C]` as a list.
-    """
-    samples = sources.read_samples(source, detector.preparation, rows, display_side, strict)
-    for batch in grouped(sources.readable(samples, skipped, advance), FILES_AT_ONCE, lambda sample: sample.image):
-        images, sizes = fill_up([sample.image for sample in batch])
-        results = detector.predict_prepared(images, sizes)
-        results["reconstruction"] = images_of(results["reconstruction"], sizes)
-        yield batch, results, images_of(results["residual"], sizes)
-
-
-def score_columns(results, row):
-    """One row of `AnoGAN.predict` as text, in the order of `SCORE_COLUMNS`."""
-    label = "anomaly" if results["is_anomaly"][row] else "normal"
-    return (*(f"{results[column][row]:.6g}" for column in SCORE_COLUMNS[:-1]), label)
-
-
-def _write_overlays(detector, batch, heats, first, out):
-    """Write the heatmap over each picture of a batch; returns the paths below `out`."""
-    paths = []
-    for row, (sample, heat) in enumerate(zip(batch, heats)):
-        paths.append(Path("heatmaps") / _file_name(first + row, sample, ".png"))
-        heat = detector.preparation.restore(heat[np.newaxis], sample.display.shape[:2])[0]
-        with replacing(out / paths[-1]) as path:
-            Image.fromarray(overlay(sample.display, heat)).save(path)
-    return paths
-
-
-def _write_maps(batch, residuals, first, out):
-    for row, (sample, residual) in enumerate(zip(batch, residuals)):
-        with replacing(out / "maps" / _file_name(first + row, sample, ".tiff")) as path:
-            Image.fromarray(np.asarray(smooth(residual[np.newaxis]))[0]).save(path)
-
-
-def _file_name(number, sample, suffix):
-    # Cut, because a file's name has at most 255 bytes.
-    entry = sample.entry
-    stem = Path(entry.path).stem if entry.row is None else f"{entry.key or Path(entry.path).stem}-{entry.row}"
-    stem = "-".join(part for part in (entry.label, stem) if part).replace("/", "-")
-    return f"{number:06d}-{stem.encode('utf-8', 'backslashreplace')[:100].decode('utf-8', 'ignore')}{suffix}"
-
-
-def _most_anomalous(detector, top, batch, results, residuals):
-    """Of `top` and the batch the highest scores, each with what the contact sheet shows of it, no larger than an overlay."""
-    scores = [*((score, shown) for score, shown in top), *((score, row) for row, score in enumerate(results["score"]))]
-    highest = sorted(scores, key=lambda entry: -entry[0])[:SHOWN]
-
-    def show(row):
-        sample, step = batch[row], -(-max(residuals[row].shape) // DISPLAY_SIDE)
-        heat = detector.heatmap([residuals[row]])[0]
-        pictures = (to_pixels(sample.image), results["reconstruction"][row], heat)
-        title = (
-            f"{sample.entry.label} {Path(sample.entry.name).name[-24:]}".strip()
-            + f"  {results['score'][row]:.4g}  p={results['p_value'][row]:.3f}"
-        )
-        # Copies: a part of a batch would keep all of it.
-        return (*(picture[::step, ::step].copy() for picture in pictures), title)
-
-    return [(score, shown if isinstance(shown, tuple) else show(shown)) for score, shown in highest]

@@ -48,7 +48,7 @@ def test_train_writes_a_calibrated_detector_and_its_training_state(model):
     assert len(detector.calibration.scores) == 50 and detector.image_shape == (16, 16, 1)
     state = model.with_suffix(".train")
     assert {path.name for path in state.iterdir()} == {
-        "gan.keras", "log.csv", "samples", "held_out.txt", "trained.txt", "encoder.keras", "encoder.csv",
+        "gan.keras", "log.csv", "samples", "held_out.txt", "trained.txt", "encoder.keras", "encoder.csv", "run.json",
     }  # fmt: skip
     assert GAN.load(state / "gan.keras").optimizer.iterations.numpy() == 60 // 16
     assert EncoderTrainer.load(state / "encoder.keras").optimizer.iterations.numpy() == 60 // 32

@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "records": "backend saving",
     "synthetic": "data",
     "workflows": ROOMS_ABOVE,
+    "scoring": ROOMS_ABOVE,
     "evaluation": ROOMS_ABOVE,
     "report": ROOMS_ABOVE,
     "demo": ROOMS_ABOVE,

@@ -1,18 +1,10 @@
-import contextlib
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from anogan_tf import workflows
-from anogan_tf.data import Entry, FileSource
-from anogan_tf.data.sources import Sample, for_display
-from anogan_tf.preparation import to_network
+from anogan_tf.data import FileSource
+from anogan_tf.data.sources import for_display
 from anogan_tf.workflows import split_normals
-
-
-def score(detector, paths, out, **options):
-    return workflows.score_files(detector, FileSource.of(paths), out, **options)
 
 
 @pytest.mark.parametrize("count, held_out", [(100, 50), (400, 50), (1000, 100), (2000, 200)])
@@ -52,71 +44,6 @@ def test_display_is_uint8_and_no_larger_than_asked_for(channels):
     assert display.shape == (40, 30, channels) and display.dtype == np.uint8 and (display == 128).all()
     assert for_display(np.full((8, 6, channels), 1.0, np.float32), 40).tolist() == np.full((8, 6, channels), 255).tolist()
     assert not for_display(np.full((8, 6, channels), 1.0, np.float32), 0).size
-
-
-def test_a_wrong_path_leaves_the_old_scores_alone(tiny_detector, pixels, tmp_path):
-    tiny_detector.calibrate(pixels[:20])
-    (tmp_path / "scores.csv").write_text("mine")
-    with pytest.raises(FileNotFoundError):
-        score(tiny_detector, tmp_path / "nowhere", tmp_path)
-    assert (tmp_path / "scores.csv").read_text() == "mine"
-    with pytest.raises(FileNotFoundError):
-        score(tiny_detector, tmp_path / "nowhere", tmp_path / "new")
-    assert not (tmp_path / "new").exists()
-
-
-def test_progress_counts_each_image_once_it_is_scored(tiny_detector, pixels, tmp_path, monkeypatch):
-    monkeypatch.setattr(workflows, "FILES_AT_ONCE", 16)
-    tiny_detector.calibrate(pixels[:20])
-    np.save(tmp_path / "queries.npy", pixels)
-    (tmp_path / "broken.png").touch()
-    rows_at = []
-
-    @contextlib.contextmanager
-    def progress(description, total):
-        assert total == 41
-        yield lambda count=1: rows_at.append(len((tmp_path / "out" / "scores.csv").read_text().splitlines()) - 1)
-
-    score(tiny_detector, tmp_path, tmp_path / "out", progress=progress)
-    assert len(rows_at) == 41 and rows_at[0] <= 0 and rows_at[-1] >= 32  # rows reach the file a batch at a time
-
-
-def test_a_name_as_long_as_names_can_be(tiny_detector, pixels, tmp_path):
-    tiny_detector.calibrate(pixels[:20])
-    Image.fromarray(pixels[0, ..., 0]).save(tmp_path / f"{'ä' * 120}.png")
-    assert score(tiny_detector, tmp_path, tmp_path / "out").scored == 1
-
-
-def test_scoring_again_leaves_nothing_of_the_run_before(tiny_detector, pixels, tmp_path):
-    tiny_detector.calibrate(pixels[:20])
-    queries = tmp_path / "queries"
-    queries.mkdir()
-    for index in range(3):
-        Image.fromarray(pixels[index, ..., 0]).save(queries / f"{index}.png")
-    (queries / "broken.png").touch()
-    first = score(tiny_detector, queries, tmp_path)
-    assert (first.scored, first.unfinished, len(first.skipped)) == (3, 3, 1)
-    mine = tmp_path / "heatmaps" / "mine.png"
-    mine.touch()
-    (queries / "broken.png").unlink()
-    (queries / "2.png").unlink()
-    score(tiny_detector, queries, tmp_path)
-    assert not (tmp_path / "skipped.csv").exists()
-    assert {path.name for path in (tmp_path / "heatmaps").iterdir()} == {"000000-0.png", "000001-1.png", "mine.png"}
-
-
-def test_the_contact_sheet_shows_the_most_anomalous_in_order(tiny_detector, pixels):
-    tiny_detector.calibrate(pixels[:20])
-    results = tiny_detector.predict(pixels, verbose=0)
-    batch = [
-        Sample(row, Entry(str(row)), to_network(image / np.float32(255.0)), None, (16, 16), "")
-        for row, image in enumerate(pixels)
-    ]
-    top = []
-    for half in (slice(0, 25), slice(25, None)):
-        rows = {name: value[half] for name, value in results.items()}
-        top = workflows._most_anomalous(tiny_detector, top, batch[half], rows, rows["residual"])
-    np.testing.assert_array_equal([score for score, *_ in top], np.sort(results["score"])[::-1][: workflows.SHOWN])
 
 
 def test_a_memory_is_of_what_was_trained_on(pixels, tmp_path):

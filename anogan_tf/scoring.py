@@ -1,0 +1,219 @@
+"""Scoring a source of images into a folder, some at a time; an interrupted run can be gone on with."""
+
+import csv
+import heapq
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from anogan_tf import plots
+from anogan_tf.data import sources
+from anogan_tf.data.layouts import check_labels
+from anogan_tf.maps import overlay, smooth
+from anogan_tf.preparation import to_pixels
+from anogan_tf.records import has_record, write_record
+from anogan_tf.saving import replacing
+from anogan_tf.tiling import fill_up, grouped, images_of
+from anogan_tf.workflows import silent
+
+FILES_AT_ONCE = 64  # rows are written and the progress bar moves so often; fewer would leave rows of a block without work
+SHOWN = 12  # images on the contact sheet
+DISPLAY_SIDE = 512  # pixels; overlays are no larger
+SCORE_COLUMNS = ("score", "residual_score", "discrimination_score", "p_value", "label")
+COLUMNS = ("file", "truth", *SCORE_COLUMNS, "steps", "converged", "heatmap")  # of scores.csv
+ANOMALY = "anomaly"  # the label of an image whose score is above the threshold
+
+
+def rows_to_score(source, split="test"):
+    """Rows of a source on one side of its splits, or of no split; for "all" all.
+
+    Raises:
+        ValueError: if there are none; or if images have labels and it isn't known which is normal, so not what was trained on.
+    """
+    if split != "all" and not any(entry.split for entry in source.entries):
+        check_labels(source.entries)
+    rows = [row for row, entry in enumerate(source.entries) if split == "all" or entry.split in ("", split)]
+    if not rows:
+        sides = sorted({entry.split for entry in source.entries})
+        raise ValueError(f"No image is on the side {split!r} of the split; there are {', '.join(sides)}, and all (--split).")
+    return rows
+
+
+class Scored(NamedTuple):
+    """What came of scoring: how many images were scored, called anomalous, still improving at the last step; those skipped."""
+
+    scored: int
+    anomalous: int
+    unfinished: int
+    skipped: list
+
+
+def score_files(
+    detector, source, out, *, rows=None, heatmaps=True, maps=False, strict=False, resume=False, record=None, progress=silent
+):
+    """Score images into a folder.
+
+    Writes `scores.csv`, an overlay for each image below `heatmaps/`, `contact_sheet.png` of the most anomalous ones and,
+    if any couldn't be read, `skipped.csv`; and `run.json`.
+
+    Rows are written as they come: an interrupt loses none but those of the batch being scored.
+
+    Args:
+        detector: a calibrated `AnoGAN`.
+        source: a `FileSource` or `TfdsSource`.
+        out: the folder.
+        rows: of the source; by default all.
+        heatmaps: whether overlays are written.
+        maps: whether smoothed residuals are written below `maps/`, as TIFF of floats at the size of the prepared image.
+        strict: whether an image that can't be read ends the run.
+        resume: whether to keep what an interrupted call with the same arguments wrote, if one did, and to score the others.
+        record: a dict that says which model this is; with another, there is no going on.
+        progress: see `workflows.silent`.
+
+    Returns:
+        `Scored`, of the folder as a whole.
+    """
+    out, rows = Path(out), np.arange(len(source.entries)) if rows is None else np.asarray(rows, int)
+    record = {"settings": {"heatmaps": heatmaps, "maps": maps, **(record or {})}}
+    kept = _keep_rows(out, heatmaps or maps) if resume and has_record(out, record) else None
+    if kept is None:
+        _make_room(out, {"heatmaps": heatmaps, "maps": maps})
+    write_record(out, record)
+    lines, skipped = kept or [], []
+    done = {line[0] for line in lines}
+    rows_left = [row for row in rows if source.entries[row].name not in done]
+    with (
+        open(out / "scores.csv", "w" if kept is None else "a", newline="", encoding="utf-8") as file,
+        progress("Scoring", len(rows)) as advance,
+    ):
+        writer = csv.writer(file)
+        if kept is None:
+            writer.writerow(COLUMNS)
+        else:
+            advance(len(lines))
+        side = DISPLAY_SIDE if heatmaps else 0
+        for batch, results, residuals in score_batches(detector, source, rows_left, skipped, side, strict, advance):
+            heats = detector.heatmap(residuals) if heatmaps else None
+            written = _write_overlays(detector, batch, heats, len(lines), out) if heatmaps else [""] * len(batch)
+            if maps:
+                _write_maps(batch, residuals, len(lines), out)
+            new = [_columns(sample.entry, results, row, path) for row, (sample, path) in enumerate(zip(batch, written))]
+            writer.writerows(new)
+            file.flush()
+            lines += new
+            advance(len(new))
+    if lines:
+        _draw_most_anomalous(detector, source, rows, lines, out)
+    if skipped:
+        with replacing(out / "skipped.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("file", "reason"), *((picture.name, picture.reason) for picture in skipped)])
+    anomalous, converged = ([line[COLUMNS.index(name)] for line in lines] for name in ("label", "converged"))
+    return Scored(len(lines), anomalous.count(ANOMALY), converged.count("False"), skipped)
+
+
+def _columns(entry, results, row, overlay_path):
+    """A line of `scores.csv`, as text."""
+    search = (results["steps"][row], bool(results["converged"][row]))
+    return [str(cell) for cell in (entry.name, entry.label, *score_columns(results, row), *search, overlay_path)]
+
+
+def _keep_rows(out, pictures):
+    """The lines of an interrupted run's `scores.csv`, less the half of one at its end; None where it wrote none."""
+    path = out / "scores.csv"
+    if not path.exists():
+        return None
+    with open(path, newline="", encoding="utf-8") as file:
+        text = file.read()
+    lines = list(csv.reader(text[: text.rfind("\r\n") + 2].splitlines(keepends=True)))
+    if not lines or tuple(lines[0]) != COLUMNS:
+        return None
+    whole = [line for line in lines if len(line) == len(COLUMNS)]
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(whole)
+    if pictures:  # a kill leaves the picture that was being written, with a name of its own
+        for leftover in (*out.glob("heatmaps/.[0-9]*"), *out.glob("maps/.[0-9]*")):
+            leftover.unlink()
+    return whole[1:]
+
+
+def _make_room(out, folders):
+    """Remove what an earlier run left, so that it isn't taken for this one's, and make the folders that are wanted."""
+    for name in ("skipped.csv", "contact_sheet.png"):
+        (out / name).unlink(missing_ok=True)
+    for name, wanted in folders.items():
+        for file in (out / name).glob("[0-9]" * 6 + "-*"):
+            file.unlink()
+        if wanted:
+            (out / name).mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def score_batches(detector, source, rows, skipped, display_side=0, strict=False, advance=lambda: None):
+    """Score images of a source, some at a time.
+
+    Args:
+        detector, source, rows, strict: as for `score_files`.
+        skipped: a list, to which the `Picture`s that can't be read are added.
+        display_side: as for `image_dataset`.
+        advance: called for each image that can't be read.
+
+    Yields:
+        `(samples, results, residuals)`: a list of `Sample`; what `predict_prepared` gives, with images of their own sizes; the
+        residuals `[h, w, C]` as a list.
+    """
+    samples = sources.read_samples(source, detector.preparation, rows, display_side, strict)
+    for batch in grouped(sources.readable(samples, skipped, advance), FILES_AT_ONCE, lambda sample: sample.image):
+        images, sizes = fill_up([sample.image for sample in batch])
+        results = detector.predict_prepared(images, sizes)
+        results["reconstruction"] = images_of(results["reconstruction"], sizes)
+        yield batch, results, images_of(results["residual"], sizes)
+
+
+def score_columns(results, row):
+    """One row of `AnoGAN.predict` as text, in the order of `SCORE_COLUMNS`."""
+    label = ANOMALY if results["is_anomaly"][row] else "normal"
+    return (*(f"{results[column][row]:.6g}" for column in SCORE_COLUMNS[:-1]), label)
+
+
+def _write_overlays(detector, batch, heats, first, out):
+    """Write the heatmap over each picture of a batch; returns the paths below `out`."""
+    paths = []
+    for row, (sample, heat) in enumerate(zip(batch, heats)):
+        paths.append(Path("heatmaps") / _file_name(first + row, sample, ".png"))
+        heat = detector.preparation.restore(heat[np.newaxis], sample.display.shape[:2])[0]
+        with replacing(out / paths[-1]) as path:
+            Image.fromarray(overlay(sample.display, heat)).save(path)
+    return paths
+
+
+def _write_maps(batch, residuals, first, out):
+    for row, (sample, residual) in enumerate(zip(batch, residuals)):
+        with replacing(out / "maps" / _file_name(first + row, sample, ".tiff")) as path:
+            Image.fromarray(np.asarray(smooth(residual[np.newaxis]))[0]).save(path)
+
+
+def _file_name(number, sample, suffix):
+    # Cut, because a file's name has at most 255 bytes.
+    entry = sample.entry
+    stem = Path(entry.path).stem if entry.row is None else f"{entry.key or Path(entry.path).stem}-{entry.row}"
+    stem = "-".join(part for part in (entry.label, stem) if part).replace("/", "-")
+    return f"{number:06d}-{stem.encode('utf-8', 'backslashreplace')[:100].decode('utf-8', 'ignore')}{suffix}"
+
+
+def _draw_most_anomalous(detector, source, rows, lines, out):
+    """Draw the contact sheet. Its few images are searched once more: an interrupted run has left no more than their scores."""
+    row_of = {source.entries[row].name: row for row in rows}
+    score = COLUMNS.index("score")
+    shown = [row_of[line[0]] for line in heapq.nsmallest(SHOWN, lines, key=lambda line: -float(line[score]))]
+    drawn = {}
+    for batch, results, residuals in score_batches(detector, source, shown, []):
+        for row, sample in enumerate(batch):
+            step = -(-max(residuals[row].shape) // DISPLAY_SIDE)
+            heat = detector.heatmap([residuals[row]])[0]
+            pictures = (to_pixels(sample.image), results["reconstruction"][row], heat)
+            title = f"{sample.entry.label} {Path(sample.entry.name).name[-24:]}".strip()
+            title += f"  {results['score'][row]:.4g}  p={results['p_value'][row]:.3f}"
+            drawn[sample.row] = (*(picture[::step, ::step] for picture in pictures), title)
+    plots.save_figure(plots.contact_sheet(*zip(*(drawn[row] for row in shown if row in drawn))), out / "contact_sheet.png")
