@@ -21,6 +21,7 @@ from anogan_tf.calibration import (
 )
 from anogan_tf.folding import for_inference
 from anogan_tf.inversion import Networks, SearchResult, compile_stages, draw_starts, map_blocks, search, whitening_basis
+from anogan_tf.memory import Memory
 from anogan_tf.preparation import Preparation, to_network, to_pixels
 from anogan_tf.saving import OneFileModel
 from anogan_tf.serving import ServedModel, write_saved_model
@@ -105,6 +106,8 @@ class AnoGAN(OneFileModel):
         self.encoder = encoder
         self.classifier = classifier
         self.memory = memory
+        if memory is not None and not isinstance(memory, Memory):
+            raise TypeError(f"memory={memory!r} must be a Memory: Memory.of(gan.preparation(normals)).")
         if memory is not None and memory.image_shape != self.image_shape:
             raise ValueError(f"The memory is of images {memory.image_shape}; the networks' are {self.image_shape}.")
         if encoder is not None:

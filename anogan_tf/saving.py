@@ -8,6 +8,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from anogan_tf.archives import UnsafeFile, check_archive
 from anogan_tf.backend import keras
 
 
@@ -140,12 +141,19 @@ class OneFileModel(keras.Model):
             super().save(temporary, overwrite=True, **kwargs)
 
     @classmethod
-    def load(cls, filepath):
+    def load(cls, filepath, trusted=()):
         """Load a `.keras` file that `save` wrote.
+
+        A file from others is safe to load as far as this package and Keras know: only classes that are known to do no harm are
+        made, and nothing is read but the file. It can still ask for networks that fill the memory.
+
+        Args:
+            filepath: of the file.
+            trusted: names of classes of your own that it may hold, "package>Name" as they were registered with Keras.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is not a model file, is damaged, or holds another kind of model.
+            ValueError: if it is not a model file, is damaged, holds another kind of model, or what could run code.
         """
         path = Path(filepath)
         if not path.exists():
@@ -153,7 +161,10 @@ class OneFileModel(keras.Model):
         if not path.is_file() or not zipfile.is_zipfile(path):
             raise ValueError(f"{path} is not a .keras model file, such as `anogan train` or `{cls.__name__}.save` writes.")
         try:
+            check_archive(path, trusted)
             model = keras.saving.load_model(path)
+        except UnsafeFile as error:
+            raise ValueError(f"{path} isn't loaded: {error}.") from error
         except Exception as error:  # a damaged archive raises many kinds
             raise ValueError(f"{path} can't be loaded as a model: {error}") from error
         if not isinstance(model, cls):

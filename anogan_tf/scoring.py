@@ -208,7 +208,7 @@ def _draw_most_anomalous(detector, source, rows, lines, out):
     score = COLUMNS.index("score")
     shown = [row_of[line[0]] for line in heapq.nsmallest(SHOWN, lines, key=lambda line: -float(line[score]))]
     drawn = {}
-    for batch, results, residuals in score_batches(detector, source, shown, []):
+    for batch, results, residuals in score_batches(detector, source, sorted(shown), []):
         for row, sample in enumerate(batch):
             step = -(-max(residuals[row].shape) // DISPLAY_SIDE)
             heat = detector.heatmap([residuals[row]])[0]

@@ -64,6 +64,49 @@ def test_train_without_an_encoder(good, tmp_path):
     assert GAN.load(tmp_path / "m.train" / "gan.keras").objective == "hinge"
 
 
+def test_a_run_is_repeated_from_its_record(model, good, tmp_path):
+    record = model.with_suffix(".train") / "run.json"
+    again = tmp_path / "again.keras"
+    said = anogan("train", "--config", record, "-o", again, "--range", "0:200")
+    assert "are not those" not in said
+    for one, other in zip(*(AnoGAN.load(path).generator.get_weights() for path in (model, again))):
+        np.testing.assert_array_equal(one, other)
+    repeated = json.loads((tmp_path / "again.train" / "run.json").read_text())
+    first = json.loads(record.read_text())
+    assert repeated["command"] == {**first["command"], "value_range": "0.0:200.0"} and repeated["data"] == first["data"]
+    assert "finished already" in anogan("train", "--config", record, "-o", again, "--resume")
+    (tmp_path / "other").mkdir()
+    for row in range(100):
+        Image.fromarray(np.full((16, 16), row, np.uint8)).save(tmp_path / "other" / f"{row}.png")
+    options = ("--config", again.with_suffix(".train") / "run.json", "-o", tmp_path / "other.keras")
+    assert "are not those of" in anogan("train", tmp_path / "other", *options)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"command": {"colour": 1}}', '{"settings": {}}', '{"command": 3}'])
+def test_a_record_that_is_none_is_named(text, tmp_path):
+    (tmp_path / "run.json").write_text(text)
+    assert "run.json" in anogan("train", "--config", tmp_path / "run.json", "-o", tmp_path / "m.keras", status=2)
+
+
+def test_an_interrupted_run_is_gone_on_with(model, good, tmp_path, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise ValueError("stopped")
+
+    path = tmp_path / "m.keras"
+    with monkeypatch.context() as patched:
+        patched.setattr(workflows, "calibrate_on", interrupt)
+        assert "stopped" in anogan("train", good, "-o", path, *FAST, status=1)
+    assert "differs in settings.training.width" in anogan("train", good, "-o", path, *FAST, "--width", "8", "--resume", status=1)
+    anogan("train", good, "-o", path, *FAST, "--resume")
+    detectors = AnoGAN.load(path), AnoGAN.load(model)
+    assert detectors[0].calibration.get_config() == detectors[1].calibration.get_config()
+    out = tmp_path / "out"
+    for resume in ((), ("--resume",), ("--overwrite",)):
+        assert "110 images are anomalous" in anogan("score", path, good, "-o", out, *resume)
+    assert "differs in settings.maps" in anogan("score", path, good, "-o", out, "--maps", "--resume", status=1)
+    assert "isn't empty" in anogan("score", path, good, "-o", out, status=1)
+
+
 def test_what_was_not_trained_on_is_listed(model):
     state = model.with_suffix(".train")
     assert len((state / "held_out.txt").read_text().splitlines()) == 50

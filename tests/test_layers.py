@@ -11,7 +11,8 @@ PACKAGE = Path(anogan_tf.__file__).parent
 ROOMS_ABOVE = "the rooms above"
 MAY_IMPORT = {
     "backend": "",
-    "saving": "backend",
+    "archives": "backend",
+    "saving": "archives backend",
     "latent": "",
     "losses": "",
     "objectives": "losses",
@@ -35,8 +36,8 @@ MAY_IMPORT = {
     "decoding": "preparation tiling",
     "warmup": "",
     "serving": "backend decoding preparation saving tiling warmup",
-    "detector": "backend calibration folding inversion losses maps networks preparation saving serving settings tiling transforms"
-    " warmup",
+    "detector": "backend calibration folding inversion losses maps memory networks preparation saving serving settings tiling"
+    " transforms warmup",
     "unfolding": "",
     "callbacks": "backend maps saving",
     "plots": "maps metrics saving",

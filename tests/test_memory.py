@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -60,6 +63,13 @@ def test_neighbours_are_part_of_the_relative_score(remembering, pixels, tmp_path
     np.testing.assert_array_equal(loaded.predict(pixels, verbose=0)["score"], out["score"])
 
 
+def test_a_file_with_a_memory_is_loaded_by_whoever_knows_the_detector_alone(remembering, tmp_path):
+    remembering.save(tmp_path / "detector.keras")
+    code = f"from anogan_tf import AnoGAN; print(AnoGAN.load({str(tmp_path / 'detector.keras')!r}).memory.count)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "15\n", done.stderr
+
+
 def test_another_score_needs_no_memory(remembering, pixels):
     out = remembering.with_settings(score="loss").predict(pixels[:3], verbose=0)
     alone = AnoGAN(*(getattr(remembering, part) for part in ("generator", "discriminator")), steps=2)
@@ -69,6 +79,8 @@ def test_another_score_needs_no_memory(remembering, pixels):
 def test_a_memory_of_other_images_is_refused(tiny_gan):
     with pytest.raises(ValueError, match=r"memory is of images \(28, 28, 1\); the networks' are \(16, 16, 1\)"):
         AnoGAN.from_gan(tiny_gan, memory=Memory(3, (28, 28, 1)))
+    with pytest.raises(TypeError, match="must be a Memory: Memory.of"):
+        AnoGAN.from_gan(tiny_gan, memory=np.zeros((3, 16, 16, 1)))
 
 
 def test_a_memory_is_a_layer(tmp_path):
