@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "calibration": ("Calibration",),
-    "callbacks": ("Checkpoint", "SampleGrid", "image_grid"),
+    "callbacks": ("Checkpoint", "SampleGrid", "TrainingWatch", "image_grid"),
     "autoencoder": ("AdversarialAutoencoder",),
     "comparisons": (
         "by_complexity",

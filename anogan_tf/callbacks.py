@@ -1,6 +1,7 @@
 """Keras callbacks: sample grids and checkpoints while a GAN trains, progress for a caller's own display."""
 
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,8 @@ class Checkpoint(keras.callbacks.Callback):
     """Saves the model to one file as it trains, beside and renamed: a kill at any moment leaves the file before it or after it.
 
     The file holds weights, optimisers and the step count, so `fit_on` of the loaded model goes on to the very same weights. It
-    comes last of the callbacks: what the others write of a pass is there before the pass counts as done.
+    comes last of the callbacks: what the others write of a pass is there before the pass counts as done. Weights that are no
+    numbers any more are not saved: the last good ones stay.
 
     Args:
         path: of the `.keras` file.
@@ -81,8 +83,78 @@ class Checkpoint(keras.callbacks.Callback):
         self._save()
 
     def _save(self):
-        self.model.save(self.path)
+        if all(np.isfinite(weights).all() for weights in self.model.get_weights()):
+            self.model.save(self.path)
         self._saved = time.monotonic()
+
+
+class TrainingWatch(keras.callbacks.Callback):
+    """Notices a GAN's training that goes wrong, and says what to try.
+
+    Losses that are no numbers any more, or beyond all bounds, end it. A generator whose samples are all alike, and a
+    discriminator that tells all of them from real images, are told of once: what they make may still be of use.
+
+    Args:
+        normals: some of the images trained on, `[N, H, W, C]` in [0, 1] as `Preparation.prepare` gives them; without, samples are
+            compared with none.
+        tell: called with what was noticed, a sentence.
+    """
+
+    SETTLED = 500  # steps before which samples are alike, and fakes easily told, in every training
+    EVERY = 50  # steps from one look at the losses to the next
+    BEYOND = 1e6  # a loss
+    ALIKE = 0.1  # share of the normal images' spread that the samples have
+    TOLD, PASSES = 0.98, 3  # difference of the mean scores of real and generated images, in so many passes one after the other
+
+    def __init__(self, normals=None, tell=warnings.warn):
+        super().__init__()
+        self._spread = None if normals is None else spread(normals)
+        self._tell, self._told, self._passes = tell, set(), 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch % self.EVERY == 0:
+            self._check_losses(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check_losses(logs)
+        if int(self.model.batches_seen.numpy()) < self.SETTLED:
+            return
+        if self._spread is not None:
+            share = spread(self.model.generate(32)) / max(self._spread, 1e-6)
+            if share < self.ALIKE:
+                self._say_once(
+                    f"After pass {epoch + 1} the generator's samples are nearly alike ({share:.0%} of the normal images' spread): it "
+                    "has collapsed. Look at the samples; try --objective hinge or wgan-gp, --augment, or more images."
+                )
+        won = self.model.objective == "dcgan" and logs["real_score"] - logs["fake_score"] > self.TOLD
+        self._passes = self._passes + 1 if won else 0
+        if self._passes >= self.PASSES:
+            self._say_once(
+                f"The discriminator told generated images from real ones without fail for {self.PASSES} passes: it teaches the "
+                "generator nothing any more. Try --label-smoothing 0.1, --augment, more images, or --objective hinge."
+            )
+
+    def _check_losses(self, logs):
+        bad = {name: float(value) for name, value in (logs or {}).items() if not abs(float(value)) < self.BEYOND}
+        if bad:
+            found = ", ".join(f"{name} {value:g}" for name, value in bad.items())
+            step = int(self.model.batches_seen.numpy())
+            raise ValueError(
+                f"Training went wrong at step {step}: {found}. Train anew with --label-smoothing 0.1 or --objective hinge, or in "
+                "Python with a smaller learning rate, and look whether the images are what you think. The last good weights are "
+                "those that a Checkpoint has saved."
+            )
+
+    def _say_once(self, text):
+        kind = text.split()[0]
+        if kind not in self._told:
+            self._told.add(kind)
+            self._tell(text)
+
+
+def spread(images):
+    """How much images `[N, ...]` differ: the mean over pixels of their standard deviation."""
+    return float(np.mean(np.std(np.asarray(images, np.float32), axis=0)))
 
 
 class Advance(keras.callbacks.Callback):

@@ -331,6 +331,7 @@ def train(
             strict=strict,
             resume=resume,
             command=_recorded(context),
+            tell=lambda text: console.print(f"[yellow]{text}[/yellow]"),
             progress=_progress,
         )
         if config and read_record(training_state(model))["data"] != json.loads(config.read_text(encoding="utf-8"))["data"]:

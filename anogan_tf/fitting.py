@@ -58,7 +58,7 @@ class PixelModel(OneFileModel):
         if isinstance(x, tf.data.Dataset):
             images = x.map(lambda *batch: self.preparation(self.preparation.require_valid(batch[0])))
         else:
-            count, read = self._row_reader(x)
+            count, read = self.row_reader(x)
             batch_size = min(batch_size, count)
             steps_per_epoch = steps_per_epoch or count // batch_size
             images = self._shuffled_rows(count, batch_size).map(read)
@@ -103,8 +103,8 @@ class PixelModel(OneFileModel):
         passes, done = divmod(int(self.batches_seen.numpy()), count // batch_size)
         return tf.data.Dataset.range(passes, tf.int64.max).flat_map(one_pass).skip(done)
 
-    def _row_reader(self, x):
-        """`(number of images, function from row numbers to prepared images)`."""
+    def row_reader(self, x):
+        """`(number of images, function from row numbers to prepared images)` of what `fit` takes, but a dataset."""
         if isinstance(x, DiskArray):
             shape = (None, *x.shape[1:])
 

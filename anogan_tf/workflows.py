@@ -3,15 +3,18 @@
 import contextlib
 import dataclasses
 import math
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from anogan_tf.backend import keras
 from anogan_tf.calibration import FALSE_POSITIVE_RATE, check_count
-from anogan_tf.callbacks import Advance, Checkpoint, SampleGrid
+from anogan_tf.callbacks import Advance, Checkpoint, SampleGrid, TrainingWatch
 from anogan_tf.data import sources
+from anogan_tf.data.disk import DiskArray
 from anogan_tf.data.layouts import check_labels
 from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
 from anogan_tf.detector import AnoGAN
@@ -20,7 +23,7 @@ from anogan_tf.fitting import BATCH_SIZE
 from anogan_tf.gan import GAN
 from anogan_tf.memory import Memory
 from anogan_tf.networks import check_image_shape
-from anogan_tf.preparation import Preparation, to_network
+from anogan_tf.preparation import Preparation, to_network, to_pixels
 from anogan_tf.records import has_record, write_record
 from anogan_tf.saving import partial_folder, replacing, replacing_folder
 from anogan_tf.tiling import fill_up, grouped, random_tiles
@@ -31,6 +34,7 @@ ENCODER_BATCH, ENCODER_RATE = 32, 1e-3  # the learning rate falls to 0 along hal
 HELD_OUT_SHARE, LEAST_HELD_OUT, MOST_HELD_OUT, LEAST_TRAINED = 0.1, 50, 1000, 50
 HELD_OUT, TRAINED = "held_out.txt", "trained.txt"  # names of images, in the training state
 TILES, TILE_EPOCHS = 10_000, 20  # cut at random places to train on, in all, and passes over them
+WATCHED = 256  # of the training images, whose spread that of the samples is compared with
 SECONDS_BETWEEN_SAVES = 30.0  # of what is being trained
 
 
@@ -89,6 +93,7 @@ def train_gan(
     epochs,
     batch_size=BATCH_SIZE,
     label_smoothing=0.0,
+    tell=warnings.warn,
     progress=silent,
     **options,
 ):
@@ -101,6 +106,7 @@ def train_gan(
         image_shape, **options: as for `GAN`.
         epochs, batch_size: as for `GAN.fit`.
         label_smoothing: as for `GAN.compile`.
+        tell: as for `TrainingWatch`.
         progress: makes a progress display, see `silent`.
 
     Returns:
@@ -112,8 +118,8 @@ def train_gan(
     else:
         gan = GAN(image_shape, **options)
         gan.compile(label_smoothing=label_smoothing)
-    samples = SampleGrid(state / "samples", every=max(1, epochs // 10))
-    _train(gan, pixels, state / "gan.keras", state / "log.csv", epochs, batch_size, "Training", progress, samples)
+    callbacks = SampleGrid(state / "samples", every=max(1, epochs // 10)), TrainingWatch(_some(gan, pixels), tell)
+    _train(gan, pixels, state / "gan.keras", state / "log.csv", epochs, batch_size, "Training", progress, *callbacks)
     return gan
 
 
@@ -139,6 +145,13 @@ def train_encoder(gan, pixels, state, *, epochs, batch_size=ENCODER_BATCH, progr
         trainer.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(ENCODER_RATE, steps)))
     _train(trainer, pixels, state / "encoder.keras", state / "encoder.csv", epochs, batch_size, "Encoder", progress)
     return trainer.encoder
+
+
+def _some(gan, pixels):
+    """Some of the images that a GAN is trained on, as it sees them, `[N, H, W, C]` in [0, 1]."""
+    rows = np.random.default_rng(0).permutation(len(pixels))[:WATCHED]
+    some = pixels.subset(rows) if isinstance(pixels, DiskArray) else [pixels[row] for row in rows]
+    return to_pixels(gan.row_reader(some)[1](tf.range(len(rows))))
 
 
 def _train(model, pixels, file, log, epochs, batch_size, title, progress, *callbacks):
@@ -230,6 +243,7 @@ def train_files(
     strict=False,
     resume=False,
     command=None,
+    tell=warnings.warn,
     progress=silent,
 ):
     """Train and calibrate a detector on normal images; write `MODEL.keras`, and its training state to `MODEL.train/`.
@@ -252,6 +266,7 @@ def train_files(
         strict: whether an image that can't be read is an error.
         resume: whether to go on where an interrupted call with the same arguments stopped, if one did; to the same weights.
         command: what else the record is to hold, a dict.
+        tell: as for `TrainingWatch`.
         progress: see `silent`.
 
     Returns:
@@ -287,7 +302,7 @@ def train_files(
             (state / note).write_text("".join(f"{whole_name(source.entries[row])}\n" for row in rows), encoding="utf-8")
         training = {"preparation": Preparation(image_shape, augment=preparation.augment), "seed": seed, **training}
         pixels = pool.pixels.subset(np.isin(pool.rows, split.trained))
-        networks = train_networks(pixels, state, image_shape, progress=progress, **training)
+        networks = train_networks(pixels, state, image_shape, tell=tell, progress=progress, **training)
         remembered = remember(pixels, memory, seed) if memory else None
         detector = AnoGAN.from_gan(*networks, memory=remembered, **searching)
         calibrate_on(detector, source, split.held_out, false_positive_rate, progress)
