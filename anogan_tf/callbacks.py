@@ -123,7 +123,7 @@ class TrainingWatch(keras.callbacks.Callback):
             share = spread(self.model.generate(32)) / max(self._spread, 1e-6)
             if share < self.ALIKE:
                 self._say_once(
-                    f"After pass {epoch + 1} the generator's samples are nearly alike ({share:.0%} of the normal images' spread): it "
+                    f"After pass {epoch + 1} the generator's samples are alike ({share:.0%} of the normal images' spread): it "
                     "has collapsed. Look at the samples; try --objective hinge or wgan-gp, --augment, or more images."
                 )
         won = self.model.objective == "dcgan" and logs["real_score"] - logs["fake_score"] > self.TOLD
