@@ -46,8 +46,8 @@ def read_record(folder):
     """What `write_record` wrote into a folder, a dict."""
     path = Path(folder) / RECORD
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); remove it and start anew.") from None
 
 

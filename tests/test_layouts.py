@@ -1,5 +1,7 @@
 import csv
 import gzip
+import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from PIL import Image
 from anogan_tf import data
 from anogan_tf.data import FileSource, list_images
 from anogan_tf.data.entries import as_mask
-from anogan_tf.workflows import normal_rows, rows_to_score
+from anogan_tf.scoring import rows_to_score
+from anogan_tf.workflows import normal_rows
 
 rng = np.random.default_rng(0)
 
@@ -157,6 +160,28 @@ def test_idx_that_is_cut_short_says_so(tmp_path):
     assert "ends after 314 of 315 bytes" in data.read_entry(list_images(tmp_path)[0]).reason
     (tmp_path / "train-images-idx3-ubyte").write_bytes(b"hello")
     assert "not an IDX file" in data.read_entry(list_images(tmp_path)[0]).reason
+
+
+@pytest.mark.parametrize("kind", ["idx", "npz"])
+def test_billions_of_images_without_a_pixel_are_none(tmp_path, kind):
+    shape = (905_970_943, 4_278_190_088, 0)  # as fuzzing found it: listing them took minutes
+    if kind == "idx":
+        head = bytes([0, 0, 8, 3]) + b"".join(side.to_bytes(4, "big") for side in shape)
+        (tmp_path / "x-images-idx3-ubyte").write_bytes(head + b"123")
+    else:
+        head = io.BytesIO()
+        np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+            archive.writestr("images.npy", head.getvalue())
+    (entry,) = list_images(tmp_path)
+    assert "holds no images" in entry.refused
+
+
+def test_labels_of_more_than_one_axis_are_refused(tmp_path):
+    write_idx(tmp_path / "x-images-idx3-ubyte", np.zeros((3, 4, 4), np.uint8))
+    write_idx(tmp_path / "x-labels-idx1-ubyte", np.zeros((3, 2), np.uint8))
+    (entry,) = list_images(tmp_path)
+    assert "3 images, but labels of shape (3, 2)" in entry.refused
 
 
 @pytest.mark.parametrize("names", [("{}_images", "{}_labels"), ("x_{}", "y_{}")])

@@ -123,9 +123,10 @@ def test_records(tmp_path):
     (tmp_path / RECORD).write_text(json.dumps({**kept, "versions": {**kept["versions"], "keras": "0"}}))
     with pytest.raises(ValueError, match="differs in versions.keras"):
         has_record(tmp_path, record)
-    (tmp_path / RECORD).write_text("{")
-    with pytest.raises(ValueError, match="damaged.*remove it"):
-        has_record(tmp_path, record)
+    for text in ("{", "[1]", "3", "[" * 100_000):
+        (tmp_path / RECORD).write_text(text)
+        with pytest.raises(ValueError, match="damaged.*remove it"):
+            has_record(tmp_path, record)
 
 
 def test_a_checkpoint_in_the_middle_of_a_pass_is_gone_on_from(pixels, tmp_path):

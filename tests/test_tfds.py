@@ -11,7 +11,8 @@ from anogan_tf import data
 from anogan_tf.data import FileSource, tfds_sets
 from anogan_tf.data.tfds_sets import TfdsSource, prepare_set
 from anogan_tf.preparation import Preparation
-from anogan_tf.workflows import normal_rows, rows_to_score
+from anogan_tf.scoring import rows_to_score
+from anogan_tf.workflows import normal_rows
 
 rng = np.random.default_rng(0)
 

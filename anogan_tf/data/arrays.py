@@ -103,7 +103,7 @@ def _length(file, key):
     if math.prod(shape) * dtype.itemsize > stored:
         raise ValueError(f"an array of shape {shape} that ends after {stored} bytes")
     check_decoded(file, stored)
-    return shape[0]
+    return shape[0] if math.prod(shape) else 0
 
 
 def _as_labels(arrays, name):
@@ -136,7 +136,7 @@ def _read_array(file, key, stamp):
         images = np.load(file, allow_pickle=False, mmap_mode="r")  # read where it is looked at
     if images.ndim not in (3, 4):
         raise ValueError(f"shape {images.shape}; expected [N, height, width] or [N, height, width, channels]")
-    if not len(images):
+    if not images.size:  # a side of 0 with billions of images among them, which no byte of the file would belie
         raise ValueError("holds no images")
     return images[..., np.newaxis] if images.ndim == 3 else images
 
@@ -152,8 +152,8 @@ def _idx_part(file):
     if not beside.exists():
         return Part("", count, split, None)
     labels = _read_idx(str(beside))
-    if len(labels) != count:
-        raise ValueError(f"{count} images, but {len(labels)} labels in {beside.name}")
+    if labels.shape != (count,):
+        raise ValueError(f"{count} images, but labels of shape {labels.shape} in {beside.name}")
     return Part("", count, split, [str(label) for label in labels])
 
 
