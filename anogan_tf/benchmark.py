@@ -21,7 +21,7 @@ from anogan_tf.memory import Memory
 from anogan_tf.objectives import OBJECTIVES
 from anogan_tf.preparation import Preparation
 from anogan_tf.records import markdown_table, versions
-from anogan_tf.saving import replacing
+from anogan_tf.saving import locked, replacing
 from anogan_tf.settings import PAPER, SearchSettings
 from anogan_tf.workflows import ENCODER_SHARE, silent, split_normals, train_networks
 
@@ -466,10 +466,11 @@ def read_rows(table):
 
 
 def append_row(table, row):
-    """Add a row to a `.jsonl` file, which an interrupt leaves whole."""
-    rows = table.read_text(encoding="utf-8") if table.exists() else ""
-    with replacing(table) as path:
-        path.write_text(f"{rows}{json.dumps(row)}\n", encoding="utf-8")
+    """Add a row to a `.jsonl` file, which an interrupt leaves whole, and another process that adds rows too."""
+    with locked(table, wait=True):
+        rows = table.read_text(encoding="utf-8") if table.exists() else ""
+        with replacing(table) as path:
+            path.write_text(f"{rows}{json.dumps(row)}\n", encoding="utf-8")
 
 
 def rows_of(method, rows):
@@ -497,10 +498,10 @@ def write_table(name, out):
 _EXPLANATION = """AUROC x 100 by the normal class, written by `anogan bench {name}`; each run is a row of `{name}.jsonl` with its
 settings, versions and date. More than one seed: their mean. "sample" rows score {sample:,} test images, drawn from each class
 in proportion, or all where there are fewer; the others score all. "by complexity": relative to normal images as busy (see
-`Complexity`), for AnoGAN {calibrated:,} of the training images, for the probes all of them, each scored by one fitted to others;
-"and surprise": of a discriminator with a second task, relative to a tenth of the training images, which nothing else saw;
-"and neighbours": and of a memory of the others. The
-mean is given once every class has been run. ms: the median run's milliseconds a test image, fitting a probe or a line included,
+`Complexity`), for AnoGAN {calibrated:,} of the training images, for the probes all of them, each scored by one fitted to others.
+"typicality": and by how unusual it is to be so busy. "surprise": and by that of a discriminator with a second task, relative to
+a tenth of the training images, which nothing else saw; "neighbours": and by the distance to the nearest of the others. The mean
+is given once every class has been run. ms: the median run's milliseconds a test image, fitting a probe or a line included,
 training networks not."""
 
 

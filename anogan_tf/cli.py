@@ -572,7 +572,7 @@ Methods = Annotated[
         parser=_parse_names,
         metavar="A,B",
         show_default="pca,knn,knn_pixels,svm,pca_complexity,knn_complexity,p_d,encoder,refine,complexity,paper,gan_r,acae",
-        help="What is compared; also surprise, wgan-gp, hinge, and the sweeps lambda and gamma.",
+        help="What is compared; also typicality, surprise, neighbours, wgan-gp, hinge, and the sweeps lambda and gamma.",
     ),
 ]
 

@@ -34,6 +34,53 @@ def replacing(path):
 
 
 @contextlib.contextmanager
+def locked(path, wait=False):
+    """Be the only process that writes to `path`, a file or folder: a lock lies beside it as long as that lasts.
+
+    It goes with the process, however that ends.
+
+    Args:
+        path: what is written to.
+        wait: whether to wait for another process; else that is an error.
+
+    Raises:
+        ValueError: if another process writes to it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        with open(lock, "wb") as held:
+            if not _lock(held, wait):
+                raise ValueError(f"Another process writes to {path}; wait until it has ended, or choose another name.")
+            if not _is_at(held, lock):
+                continue  # whoever held it has removed it: another may have a new one
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _lock(file, wait):
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(file, path):
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    return False
+
+
+@contextlib.contextmanager
 def replacing_folder(path, keep=False):
     """Give an empty folder `path.partial`; on success it takes the place of `path`, on failure it stays beside it.
 

@@ -14,7 +14,7 @@ from anogan_tf.data.layouts import check_labels
 from anogan_tf.maps import overlay, smooth
 from anogan_tf.preparation import to_pixels
 from anogan_tf.records import has_record, write_record
-from anogan_tf.saving import replacing
+from anogan_tf.saving import locked, replacing
 from anogan_tf.tiling import fill_up, grouped, images_of
 from anogan_tf.workflows import silent
 
@@ -77,10 +77,16 @@ def score_files(
     """
     out, rows = Path(out), np.arange(len(source.entries)) if rows is None else np.asarray(rows, int)
     record = {"settings": {"heatmaps": heatmaps, "maps": maps, **(record or {})}}
-    kept = _keep_rows(out, heatmaps or maps) if resume and has_record(out, record) else None
-    if kept is None:
-        _make_room(out, {"heatmaps": heatmaps, "maps": maps})
-    write_record(out, record)
+    with locked(out):
+        kept = _keep_rows(out, heatmaps or maps) if resume and has_record(out, record) else None
+        if kept is None:
+            _make_room(out, {"heatmaps": heatmaps, "maps": maps})
+        write_record(out, record)
+        return _score_rest(detector, source, out, rows, kept, heatmaps, maps, strict, progress)
+
+
+def _score_rest(detector, source, out, rows, kept, heatmaps, maps, strict, progress):
+    """Score the rows that have no line yet; `kept` are the lines there are, None where there is no file."""
     lines, skipped = kept or [], []
     done = {line[0] for line in lines}
     rows_left = [row for row in rows if source.entries[row].name not in done]

@@ -25,7 +25,7 @@ from anogan_tf.memory import Memory
 from anogan_tf.networks import check_image_shape
 from anogan_tf.preparation import Preparation, to_network, to_pixels
 from anogan_tf.records import has_record, write_record
-from anogan_tf.saving import partial_folder, replacing, replacing_folder
+from anogan_tf.saving import locked, partial_folder, replacing, replacing_folder
 from anogan_tf.tiling import fill_up, grouped, random_tiles
 
 EPOCHS, LEAST_STEPS = 50, 3000  # more epochs where images are so few that 50 are fewer steps: after hundreds a GAN draws haze
@@ -272,16 +272,7 @@ def train_files(
     Returns:
         `(detector, skipped)`: the calibrated `AnoGAN`, and the `Picture`s that couldn't be read.
     """
-    if searching.get("mode", "search") != "search" and not training.get("encoder", True):
-        raise ValueError(f"mode {searching['mode']!r} needs an encoder, and none is to be trained.")
-    idle = {
-        "--self-supervision": training.get("self_supervision"),
-        "--memory": memory,
-        "--typicality": searching.get("typicality"),
-    }
-    for option, given in idle.items():
-        if given and searching.get("score", "loss") != "complexity":
-            raise ValueError(f"{option} counts only in the score 'complexity': train with --score complexity, or without it.")
+    _check_wishes(memory, training, searching)
     given = {"training": dict(training), "searching": dict(searching)}
     image_shape = check_image_shape((*(tile or preparation.image_shape[:2]), preparation.image_shape[-1]))
     if tiling is not None:
@@ -295,8 +286,7 @@ def train_files(
     settings = {"tile": tile, "tiling": tiling and dataclasses.asdict(tiling), "tiles": tiles, "memory": memory, "seed": seed}
     settings |= {"false_positive_rate": false_positive_rate, "preparation": preparation.get_settings(), **given}
     record = {"settings": settings, "data": pool.fingerprint}
-    resume = resume and has_record(partial_folder(training_state(model)), record)
-    with replacing_folder(training_state(model), keep=resume) as state:
+    with locked(training_state(model)), _state_folder(model, record, resume) as state:
         write_record(state, {**record, "command": command or {}})
         for note, rows in ((HELD_OUT, split.held_out), (TRAINED, split.trained)):
             (state / note).write_text("".join(f"{whole_name(source.entries[row])}\n" for row in rows), encoding="utf-8")
@@ -308,6 +298,22 @@ def train_files(
         calibrate_on(detector, source, split.held_out, false_positive_rate, progress)
         detector.save(model)
     return detector, pool.skipped
+
+
+def _check_wishes(memory, training, searching):
+    """Raise a ValueError where one thing that is asked for is of no use without another that isn't."""
+    if searching.get("mode", "search") != "search" and not training.get("encoder", True):
+        raise ValueError(f"mode {searching['mode']!r} needs an encoder, and none is to be trained.")
+    idle = {"self-supervision": training.get("self_supervision"), "memory": memory, "typicality": searching.get("typicality")}
+    for option, given in idle.items():
+        if given and searching.get("score", "loss") != "complexity":
+            raise ValueError(f"--{option} counts only in the score 'complexity': train with --score complexity, or without it.")
+
+
+def _state_folder(model, record, resume):
+    """The folder of the training state; what an interrupted run has left in it is there where that is to be gone on with."""
+    state = training_state(model)
+    return replacing_folder(state, keep=resume and has_record(partial_folder(state), record))
 
 
 def remember(pixels, count, seed=0):

@@ -48,8 +48,10 @@ def targets(folder):
 
     def config(content):
         (folder / RECORD).write_bytes(content)
-        has_record(folder, {"settings": {"seed": 0}, "data": "x"})
-        _check_config(json.loads(content), allowed)
+        with contextlib.suppress(*EXPECTED):
+            has_record(folder, {"settings": {"seed": 0}, "data": "x"})
+        with contextlib.suppress(RecursionError):  # which `load` expects
+            _check_config(json.loads(content), allowed)
 
     return {"csv": table, "idx": read_all("x-images-idx3-ubyte"), "npz": read_all("x.npz"), "config": config}
 

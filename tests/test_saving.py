@@ -1,4 +1,7 @@
+import concurrent.futures
 import errno
+import subprocess
+import sys
 
 import keras
 import pytest
@@ -7,7 +10,7 @@ from conftest import make_gan
 from anogan_tf import saving
 from anogan_tf.detector import AnoGAN
 from anogan_tf.gan import GAN
-from anogan_tf.saving import replacing, replacing_folder, write_version
+from anogan_tf.saving import locked, replacing, replacing_folder, write_version
 
 
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
@@ -48,6 +51,54 @@ def test_a_folder_takes_the_old_ones_place_only_when_it_is_done(tmp_path):
     with replacing_folder(path) as partial:
         (partial / "new").touch()
     assert [file.name for file in path.iterdir()] == ["new"] and not (tmp_path / "state.partial").exists()
+
+
+def test_one_process_writes_at_a_time(tmp_path):
+    path = tmp_path / "new" / "out"
+    with locked(path):
+        with pytest.raises(ValueError, match="Another process writes to .*out; wait"), locked(path):
+            pass
+        with locked(tmp_path / "other"):
+            pass
+    assert not list(path.parent.iterdir())
+    with locked(path):
+        pass
+    with pytest.raises(KeyboardInterrupt), locked(path):
+        raise KeyboardInterrupt
+    assert not list(path.parent.iterdir())
+
+
+def test_a_killed_process_holds_no_lock(tmp_path):
+    code = f"""
+import fcntl, sys, time
+held = open({str(tmp_path / ".out.lock")!r}, "wb")
+fcntl.flock(held, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match="Another process"), locked(tmp_path / "out"):
+            pass
+        process.kill()
+        process.wait()
+        with locked(tmp_path / "out"):
+            assert (tmp_path / ".out.lock").exists()
+
+
+def test_many_that_wait_write_one_after_another(tmp_path):
+    path, count = tmp_path / "sum", 40
+    path.write_text("0")
+
+    def add(_):
+        with locked(path, wait=True):
+            before = int(path.read_text())
+            with replacing(path) as temporary:
+                temporary.write_text(str(before + 1))
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(count)))
+    assert path.read_text() == str(count) and [file.name for file in tmp_path.iterdir()] == ["sum"]
 
 
 def test_overwrite(tiny_gan, tmp_path):

@@ -7,6 +7,7 @@ from PIL import Image
 
 from anogan_tf import plots, scoring
 from anogan_tf.data import FileSource
+from anogan_tf.workflows import silent
 
 
 def score(detector, paths, out, **options):
@@ -103,6 +104,15 @@ def test_an_interrupted_run_is_gone_on_with(tiny_detector, queries, tmp_path, mo
     assert again == whole and whole.scored == 40 and len(whole.skipped) == 1
     assert files_of(out) == files_of(tmp_path / "whole")
     assert len(scored) == 40 + scoring.SHOWN and len(set(scored[:40])) == 40  # each once, but for the contact sheet
+
+
+def test_two_runs_do_not_write_to_one_folder(tiny_detector, queries, tmp_path):
+    def progress(description, total):
+        with pytest.raises(ValueError, match="Another process writes to"):
+            score(tiny_detector, queries, tmp_path / "out")
+        return silent(description, total)
+
+    assert score(tiny_detector, queries, tmp_path / "out", progress=progress).scored == 40
 
 
 @pytest.mark.parametrize("resume", [False, True])
