@@ -10,12 +10,14 @@ import argparse
 import contextlib
 import io
 import json
+import logging
 import os
 import random
 import resource
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 SECONDS, GROWTH = 10.0, 2**20  # for one file: time, and KiB of memory
@@ -261,6 +263,8 @@ def main():
     parser.add_argument("--only", default="", help="of pictures: those with this in their name")
     given = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.disable()  # decoders' own complaints
+    warnings.simplefilter("ignore")
     several = {"pictures": fuzz_pictures, "served": fuzz_served, "models": fuzz_models}
     if given.what in several:
         several[given.what](given.runs, given.seed, given.only)
