@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from anogan_tf import losses, networks
 from anogan_tf.backend import keras
-from anogan_tf.fitting import PixelModel
+from anogan_tf.fitting import PixelModel, for_gradient
 from anogan_tf.preparation import Preparation
 
 ADVERSARIAL_WEIGHT = 0.001  # Pathak et al. 2016, section 4: 0.999 for the squared error
@@ -89,12 +89,14 @@ class AdversarialAutoencoder(PixelModel):
             reconstruction = tf.reduce_mean(losses.mean_squared_loss(images, copies))
             adversarial = tf.reduce_mean(losses.generator_loss(self.discriminator(copies, training=True)))
             loss = (1.0 - self.adversarial_weight) * reconstruction + self.adversarial_weight * adversarial
-        self.optimizer.apply(tape.gradient(loss, self._copying_weights), self._copying_weights)
+            share = for_gradient(loss)
+        self.optimizer.apply(tape.gradient(share, self._copying_weights), self._copying_weights)
         with tf.GradientTape() as tape:
             judged = (self.discriminator(values, training=True) for values in (images, copies))
             discriminator_loss = tf.reduce_mean(losses.discriminator_loss(*judged))
+            share = for_gradient(discriminator_loss)
         weights = self.discriminator.trainable_variables
-        self.discriminator_optimizer.apply(tape.gradient(discriminator_loss, weights), weights)
+        self.discriminator_optimizer.apply(tape.gradient(share, weights), weights)
         return self._track(loss, reconstruction, discriminator_loss)
 
     def get_config(self):

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from anogan_tf import latent, losses, networks
 from anogan_tf.backend import keras
-from anogan_tf.fitting import PixelModel
+from anogan_tf.fitting import PixelModel, drawn, for_gradient
 from anogan_tf.preparation import Preparation
 
 METHODS = ("izi_f", "izi", "ziz")
@@ -103,8 +103,9 @@ class EncoderTrainer(PixelModel):
         """One step of the encoder."""
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(self._ziz_loss(images) if self.method == "ziz" else self._izi_loss(images))
+            share = for_gradient(loss)
         weights = self.encoder.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        self.optimizer.apply(tape.gradient(share, weights), weights)
         return self._track(loss)
 
     def _izi_loss(self, images):
@@ -119,7 +120,8 @@ class EncoderTrainer(PixelModel):
     def _ziz_loss(self, images):
         # Drawn from (seed, step): a resumed run is the same run.
         step = tf.cast(self.batches_seen, tf.int32)
-        z = latent.draw(self.prior, tf.shape(images)[0], self.generator.input_shape[-1], tf.stack([self.seed, step]))
+        seed, size = tf.stack([self.seed, step]), self.generator.input_shape[-1]
+        z = drawn(tf.shape(images)[0], lambda count: latent.draw(self.prior, count, size, seed))
         return losses.mean_squared_loss(z, self.encoder(self.generator(z, training=False), training=True))
 
     def get_config(self):

@@ -11,6 +11,24 @@ from anogan_tf.saving import OneFileModel
 BATCH_SIZE = 16
 
 
+def replicas():
+    """How many devices a step is shared out to, under a `tf.distribute` strategy; 1 without one."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def drawn(count, draw):
+    """`draw(count)`, `[count, ...]`; of several replicas each has its share of what one would draw for all their images."""
+    if replicas() == 1:
+        return draw(count)
+    first = tf.distribute.get_replica_context().replica_id_in_sync_group * count
+    return draw(count * replicas())[first : first + count]
+
+
+def for_gradient(loss):
+    """A replica's mean loss as its share of the mean over all: Keras adds the replicas' gradients up."""
+    return loss if replicas() == 1 else loss / replicas()
+
+
 class PixelModel(OneFileModel):
     """A `keras.Model` whose `fit` takes pixels as they come.
 

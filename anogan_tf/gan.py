@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from anogan_tf import latent, losses, networks
 from anogan_tf.backend import keras
-from anogan_tf.fitting import PixelModel
+from anogan_tf.fitting import PixelModel, drawn, for_gradient, replicas
 from anogan_tf.objectives import OBJECTIVES, check_objective
 from anogan_tf.preparation import Preparation, to_pixels
 from anogan_tf.transforms import transform, transform_tables
@@ -143,8 +143,14 @@ class GAN(PixelModel):
     def train_on_images(self, real):
         """One step of the discriminator, then, if it is its turn, one of the generator."""
         step, every = tf.cast(self.batches_seen, tf.int32), OBJECTIVES[self.objective].discriminator_steps
+        if every > 1 and replicas() > 1:
+            raise ValueError(
+                f"objective={self.objective!r} trains the generator in some steps only, which no strategy of "
+                "tf.distribute can share out; take 'dcgan' or 'hinge' on several devices."
+            )
         # Everything random is drawn from (seed, step): a resumed run is the same run.
-        z = latent.draw(self.prior, tf.shape(real)[0], self.latent_dim, tf.stack([self.seed, step]))
+        seed = tf.stack([self.seed, step])
+        z = drawn(tf.shape(real)[0], lambda count: latent.draw(self.prior, count, self.latent_dim, seed))
         with tf.GradientTape() as generator_tape:
             fake = self.generator(z, training=True)
         discriminator_loss, real_logits, fake_logits, *transform_loss = self._train_discriminator(real, fake, step)
@@ -154,7 +160,7 @@ class GAN(PixelModel):
             generator_loss = tf.reduce_mean(OBJECTIVES[self.objective].generator_loss(judged))
 
         def train_generator():
-            slopes = tape.gradient(generator_loss, fake)
+            slopes = for_gradient(tape.gradient(generator_loss, fake))
             self._train_generator(generator_tape.gradient(fake, self.generator.trainable_variables, output_gradients=slopes))
 
         if every == 1:
@@ -178,10 +184,10 @@ class GAN(PixelModel):
             loss = tf.reduce_mean(loss_of(real_logits, fake_logits))
             if objective.gradient_penalty:
                 loss += objective.gradient_penalty * tf.reduce_mean(self._gradient_penalty(real, fake, step))
-            total, second = loss, ()
+            total, second = for_gradient(loss), ()
             if self.classifier:
                 second = (tf.reduce_mean(self._transform_loss(real, step)),)
-                total += self.self_supervision * second[0]
+                total += self.self_supervision * for_gradient(second[0])
         weights = self._judging_variables()
         self.discriminator_optimizer.apply(tape.gradient(total, weights), weights)
         return loss, real_logits, fake_logits, *second
@@ -189,7 +195,8 @@ class GAN(PixelModel):
     def _transform_loss(self, real, step):
         """Of one transform for each image, `[N]`."""
         seed = tf.stack([-1 - self.seed, step])  # neither the latent vectors' draws nor the penalty's
-        numbers = tf.random.stateless_uniform(tf.shape(real)[:1], seed, 0, len(self._tables), tf.int32, alg="philox")
+        options = {"minval": 0, "maxval": len(self._tables), "dtype": tf.int32, "alg": "philox"}
+        numbers = drawn(tf.shape(real)[0], lambda count: tf.random.stateless_uniform((count,), seed, **options))
         extractor = networks.feature_extractor(self.discriminator)
         features = extractor(transform(real, tf.constant(self._tables), numbers), training=True)
         return losses.transform_loss(self.classifier(features, training=True), numbers)

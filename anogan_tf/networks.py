@@ -7,6 +7,8 @@ stages follows from the image's size: the side is halved until it is at most `CO
 import dataclasses
 import numbers
 
+import tensorflow as tf
+
 from anogan_tf.backend import keras
 
 layers = keras.layers
@@ -49,6 +51,11 @@ PRESETS = {
 }
 
 
+def batch_normalisation(name):
+    """A layer that on several devices takes the statistics of all their images, as one device would."""
+    return layers.BatchNormalization(name=name, synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1)
+
+
 def architecture(preset="light", width=None):
     """The named preset, with `width` in place of its own where one is given."""
     if preset not in PRESETS:
@@ -82,11 +89,11 @@ def build_generator(image_shape, latent_dim=LATENT_DIM, *, preset="light", width
     rows, columns = sizes[-1]
     x = layers.Dense(rows * columns * filters[-1], use_bias=False, kernel_initializer=initial(), name="project")(latents)
     x = layers.Reshape((rows, columns, filters[-1]), name="unflatten")(x)
-    x = layers.BatchNormalization(name="project_norm")(x)
+    x = batch_normalisation("project_norm")(x)
     x = layers.ReLU(name="project_relu")(x)
     for stage in range(len(filters) - 1, 0, -1):
         x = _upsample(x, sizes[stage], filters[stage - 1], plan.kernel_size, initial(), f"up{stage}", use_bias=False)
-        x = layers.BatchNormalization(name=f"up{stage}_norm")(x)
+        x = batch_normalisation(f"up{stage}_norm")(x)
         x = layers.ReLU(name=f"up{stage}_relu")(x)
     x = _upsample(x, sizes[0], channels, plan.kernel_size, initial(), "pixels", use_bias=True)
     # Pixels leave in float32 whatever the policy: the residual is their difference from x.
@@ -235,8 +242,8 @@ def _convolutions(image_shape, plan, initial, normalisation="batch"):
         x = _normalised(convolution, normalisation)(x)
         if not first and normalisation != "spectral":  # DCGAN leaves the discriminator's first layer without normalisation
             # Layer normalisation with a gain for each channel, as Gulrajani et al. 2017 have it: a single group.
-            kind = layers.BatchNormalization if normalisation == "batch" else layers.GroupNormalization
-            x = kind(name=f"down{stage}_norm", **({} if normalisation == "batch" else {"groups": 1}))(x)
+            name = f"down{stage}_norm"
+            x = (batch_normalisation(name) if normalisation == "batch" else layers.GroupNormalization(groups=1, name=name))(x)
         x = layers.LeakyReLU(negative_slope=0.2, name=FEATURES if last else f"down{stage}_relu")(x)
     return images, x
 
