@@ -122,6 +122,12 @@ def test_slices_of_a_volume_upright_in_their_own_values(tmp_path, name):
     assert values.min() <= low < -1000 and 1000 < high <= values.max()
 
 
+def test_a_volume_of_no_slices_is_not_passed_over(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 0), np.int16), np.eye(4)), tmp_path / "empty.nii")
+    (entry,) = list_images(tmp_path)
+    assert "holds no images" in entry.refused
+
+
 def test_a_volume_of_four_axes_is_refused(tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4)), tmp_path / "v.nii")
     assert "only those of three axes" in data.read_entry(list_images(tmp_path)[0]).reason

@@ -77,6 +77,8 @@ def entries_of(path, **known):
         if kind == "array":
             return [entry for part in arrays.list_parts(path) for entry in _rows_of(path, part, known)]
         count = {"dicom": medical.count_frames, "nifti": medical.count_slices}.get(kind, lambda path: 1)(path)
+        if count < 1:  # without an entry nobody would hear of the file
+            raise ValueError("holds no images")
     except Exception as error:  # of many kinds, for a damaged file
         return [Entry(path, **{**known, "refused": _unreadable(kind, error)})]
     if kind == "picture" or (kind == "dicom" and count == 1):
