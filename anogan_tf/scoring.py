@@ -1,6 +1,7 @@
 """Scoring a source of images into a folder, some at a time; an interrupted run can be gone on with."""
 
 import csv
+import dataclasses
 import heapq
 from pathlib import Path
 from typing import NamedTuple
@@ -81,42 +82,62 @@ def score_files(
         kept = _keep_rows(out, heatmaps or maps) if resume and has_record(out, record) else None
         if kept is None:
             _make_room(out, {"heatmaps": heatmaps, "maps": maps})
+            kept = [COLUMNS]
+            with open(out / "scores.csv", "w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows(kept)
         write_record(out, record)
-        return _score_rest(detector, source, out, rows, kept, heatmaps, maps, strict, progress)
+        done, tally = {line[0] for line in kept[1:]}, _Tally()
+        tally.add(kept[1:])
+        del kept  # of which there may be millions
+        rows_left = [row for row in rows if source.entries[row].name not in done]
+        return _score_rest(detector, source, out, rows, rows_left, tally, heatmaps, maps, strict, progress)
 
 
-def _score_rest(detector, source, out, rows, kept, heatmaps, maps, strict, progress):
-    """Score the rows that have no line yet; `kept` are the lines there are, None where there is no file."""
-    lines, skipped = kept or [], []
-    done = {line[0] for line in lines}
-    rows_left = [row for row in rows if source.entries[row].name not in done]
+def _score_rest(detector, source, out, rows, rows_left, tally, heatmaps, maps, strict, progress):
+    """Score the rows that have no line in `scores.csv` yet; the tally is of the others."""
+    skipped = []
     with (
-        open(out / "scores.csv", "w" if kept is None else "a", newline="", encoding="utf-8") as file,
+        open(out / "scores.csv", "a", newline="", encoding="utf-8") as file,
         progress("Scoring", len(rows)) as advance,
     ):
         writer = csv.writer(file)
-        if kept is None:
-            writer.writerow(COLUMNS)
-        else:
-            advance(len(lines))
+        if tally.scored:
+            advance(tally.scored)
         side = DISPLAY_SIDE if heatmaps else 0
         for batch, results, residuals in score_batches(detector, source, rows_left, skipped, side, strict, advance):
             heats = detector.heatmap(residuals) if heatmaps else None
-            written = _write_overlays(detector, batch, heats, len(lines), out) if heatmaps else [""] * len(batch)
+            written = _write_overlays(detector, batch, heats, tally.scored, out) if heatmaps else [""] * len(batch)
             if maps:
-                _write_maps(batch, residuals, len(lines), out)
+                _write_maps(batch, residuals, tally.scored, out)
             new = [_columns(sample.entry, results, row, path) for row, (sample, path) in enumerate(zip(batch, written))]
             writer.writerows(new)
             file.flush()
-            lines += new
+            tally.add(new)
             advance(len(new))
-    if lines:
-        _draw_most_anomalous(detector, source, rows, lines, out)
+    if tally.top:
+        _draw_most_anomalous(detector, source, rows, [name for _, name in tally.top], out)
     if skipped:
         with replacing(out / "skipped.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("file", "reason"), *((picture.name, picture.reason) for picture in skipped)])
-    anomalous, converged = ([line[COLUMNS.index(name)] for line in lines] for name in ("label", "converged"))
-    return Scored(len(lines), anomalous.count(ANOMALY), converged.count("False"), skipped)
+    return Scored(tally.scored, tally.anomalous, tally.unfinished, skipped)
+
+
+@dataclasses.dataclass
+class _Tally:
+    """What is known of the lines written so far: little, since there may be millions."""
+
+    scored: int = 0
+    anomalous: int = 0
+    unfinished: int = 0
+    top: list = dataclasses.field(default_factory=list)  # `(score, name)` of the most anomalous
+
+    def add(self, lines):
+        score, label, converged = (COLUMNS.index(name) for name in ("score", "label", "converged"))
+        self.scored += len(lines)
+        self.anomalous += sum(line[label] == ANOMALY for line in lines)
+        self.unfinished += sum(line[converged] == "False" for line in lines)
+        scores = [*self.top, *((float(line[score]), line[0]) for line in lines)]
+        self.top = heapq.nlargest(SHOWN, scores, key=lambda found: found[0])
 
 
 def _columns(entry, results, row, overlay_path):
@@ -126,7 +147,7 @@ def _columns(entry, results, row, overlay_path):
 
 
 def _keep_rows(out, pictures):
-    """The lines of an interrupted run's `scores.csv`, less the half of one at its end; None where it wrote none."""
+    """The lines of an interrupted run's `scores.csv`, its head first, less a half one at its end; None where there are none."""
     path = out / "scores.csv"
     if not path.exists():
         return None
@@ -141,7 +162,7 @@ def _keep_rows(out, pictures):
     if pictures:  # a kill leaves the picture that was being written, with a name of its own
         for leftover in (*out.glob("heatmaps/.[0-9]*"), *out.glob("maps/.[0-9]*")):
             leftover.unlink()
-    return whole[1:]
+    return whole
 
 
 def _make_room(out, folders):
@@ -208,11 +229,10 @@ def _file_name(number, sample, suffix):
     return f"{number:06d}-{stem.encode('utf-8', 'backslashreplace')[:100].decode('utf-8', 'ignore')}{suffix}"
 
 
-def _draw_most_anomalous(detector, source, rows, lines, out):
+def _draw_most_anomalous(detector, source, rows, names, out):
     """Draw the contact sheet. Its few images are searched once more: an interrupted run has left no more than their scores."""
-    row_of = {source.entries[row].name: row for row in rows}
-    score = COLUMNS.index("score")
-    shown = [row_of[line[0]] for line in heapq.nsmallest(SHOWN, lines, key=lambda line: -float(line[score]))]
+    row_of = {source.entries[row].name: row for row in rows if source.entries[row].name in names}
+    shown = [row_of[name] for name in names]
     drawn = {}
     for batch, results, residuals in score_batches(detector, source, sorted(shown), []):
         for row, sample in enumerate(batch):
