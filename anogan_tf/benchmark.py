@@ -238,7 +238,7 @@ def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, remembers
         memory = run.memory if remembers else None
         found = run.detector(objective, self_supervision).with_settings(memory=memory, **settings)
         if settings.get("score") == "complexity":
-            found.calibrate(run.held_out if self_supervision or remembers else run.normals)
+            found.calibrate(run.held_out if self_supervision else run.normals)
         return found
 
     def score(run, rows):
@@ -253,8 +253,7 @@ def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, remembers
     config |= {"neighbours": chosen.neighbours} if remembers else {}
     config |= {"typicality": chosen.typicality} if chosen.typicality else {}
     if chosen.score != "loss":
-        calibrated = "held out" if self_supervision or remembers else CALIBRATED
-        config |= {"score": chosen.score, "calibrated": calibrated, "alike": ALIKE}
+        config |= {"score": chosen.score, "calibrated": "held out" if self_supervision else CALIBRATED, "alike": ALIKE}
     return Method(config, score, sampled, detector=detector)
 
 
