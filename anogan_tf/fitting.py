@@ -16,6 +16,11 @@ def replicas():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def several_workers():
+    """Whether replicas belong to other processes too."""
+    return replicas() > 1 and replicas() > len(tf.distribute.get_strategy().extended.worker_devices)
+
+
 def drawn(count, draw):
     """`draw(count)`, `[count, ...]`; of several replicas each has its share of what one would draw for all their images."""
     if replicas() == 1:
@@ -149,7 +154,7 @@ class PixelModel(OneFileModel):
         if not self.preparation.augment:
             return images
         step = tf.cast(self.batches_seen, tf.int32)  # drawn from (seed, step): a resumed run is the same run
-        return to_network(augment_images(to_pixels(images), self.preparation.augment, (self.seed, step)))
+        return to_network(augment_images(to_pixels(images), self.preparation.augment, (self.seed, step), drawn))
 
     def train_on_images(self, images):
         """One step on images `[N, H, W, C]` in [-1, 1]; returns the metrics' results."""
@@ -158,4 +163,7 @@ class PixelModel(OneFileModel):
     def _track(self, *values):
         for tracker, value in zip(self._trackers, values):
             tracker.update_state(value)
-        return self.get_metrics_result()
+        found = self.get_metrics_result()
+        if several_workers():  # of each Keras takes the mean over its first axis then, which a number hasn't
+            return {name: tf.reshape(value, (1,)) for name, value in found.items()}
+        return found

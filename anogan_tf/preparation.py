@@ -280,28 +280,27 @@ def _normalise(pixels):
     return tf.clip_by_value(centred / (2.0 * CONTRAST * tf.maximum(deviation, FLATTEST)) + 0.5, 0.0, 1.0)
 
 
-def augment_images(images, names, seed):
+def augment_images(images, names, seed, drawn=lambda count, draw: draw(count)):
     """Change images at random, each differently.
 
     Args:
         images: `[N, H, W, C]` in [0, 1].
         names: any of `AUGMENTATIONS`, see `Preparation`.
         seed: two integers; the same seed changes the same images in the same way.
+        drawn: gives the rows of these images of what `draw(count)` draws for so many; where they are a part of more.
 
     Returns:
         `[N, H, W, C]` in [0, 1].
     """
     for name in names:
-        draw = functools.partial(
-            _draw, tf.shape(images)[0], tf.stack([seed[0], seed[1] * len(AUGMENTATIONS) + AUGMENTATIONS.index(name)])
-        )
-        images = _AUGMENT[name](images, draw)
+        number = tf.stack([seed[0], seed[1] * len(AUGMENTATIONS) + AUGMENTATIONS.index(name)])
+        images = _AUGMENT[name](images, functools.partial(_draw, tf.shape(images)[0], number, drawn))
     return images
 
 
-def _draw(count, seed, low=0.0, high=1.0, each=1):
+def _draw(count, seed, drawn, low=0.0, high=1.0, each=1):
     """A column of numbers for each image, `[N, 1]`; with `each` several."""
-    return tf.random.stateless_uniform((count, each), seed, low, high, alg="philox")
+    return drawn(count, lambda rows: tf.random.stateless_uniform((rows, each), seed, low, high, alg="philox"))
 
 
 def _where(rows, images, otherwise):
