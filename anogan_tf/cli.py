@@ -5,6 +5,7 @@ import enum
 import hashlib
 import json
 import os
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Annotated, Optional
@@ -79,6 +80,11 @@ def _parse_range(value_range):
     except ValueError:
         raise typer.BadParameter(f"{value_range}: give two numbers, such as 0:4095.") from None
     return low, high
+
+
+def _parse_place(text):
+    """A path, or as text an address such as gs://bucket/parts, which `Path` would take a slash from."""
+    return text if "://" in text else Path(text)
 
 
 def _parse_names(names):
@@ -390,9 +396,22 @@ def _source(images, tfds, data_dir, normal_class, root):
 
 @app.command()
 def score(
-    model: Annotated[Path, typer.Argument(help="A model file that `anogan train` wrote.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for scores.csv and heatmaps.")],
-    images: Images = None,
+    model: Annotated[
+        Path,
+        typer.Argument(parser=_parse_place, metavar="MODEL", help="A model file that `anogan train` wrote; or see --runner."),
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", parser=_parse_place, metavar="FOLDER", help="Folder for scores.csv and heatmaps.")
+    ],
+    images: Annotated[
+        Optional[list[Path]],
+        typer.Argument(
+            parser=_parse_place,
+            metavar="[IMAGES]...",
+            show_default=False,
+            help="Folders, files (PNG, JPEG, TIFF, DICOM, NIfTI, .npy, .npz, IDX, ...) or CSV tables.",
+        ),
+    ] = None,
     tfds: Tfds = None,
     data_dir: DataDir = None,
     normal_class: NormalClass = None,
@@ -401,11 +420,32 @@ def score(
     strict: Strict = False,
     heatmaps: Annotated[bool, typer.Option("--heatmaps/--no-heatmaps", help="Write a heatmap over each image.")] = True,
     maps: Annotated[bool, typer.Option("--maps", help="Write the maps themselves too, as TIFF of floats.")] = False,
+    runner: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            show_default="none",
+            help="Score on Apache Beam: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner, ... MODEL is then what `anogan "
+            "export` wrote, images are patterns of files ('parts/**'), and scores are sharded CSV, without heatmaps.",
+        ),
+    ] = None,
+    runner_options: Annotated[
+        str, typer.Option(metavar="'--A=B ...'", show_default=False, help="Options of the runner, in one pair of quotes.")
+    ] = "",
     resume: Resume = False,
     overwrite: Overwrite = False,
 ):
     """Score images: a CSV with score, p-value and label, and a heatmap over each image."""
     with _errors():
+        if runner:
+            local = {"--normal-class": normal_class, "--root": root, "--maps": maps, "--resume": resume}
+            if given := [name for name, value in local.items() if value]:
+                raise ValueError(f"{', '.join(given)}: not together with --runner.")
+            options = {"runner": runner, "options": shlex.split(runner_options), "strict": strict}
+            _score_on_beam(model, images, tfds, data_dir, split.value, out, overwrite, options)
+            return
+        if far := [place for place in (model, out, *(images or ())) if isinstance(place, str)]:
+            raise ValueError(f"{far[0]} isn't on this machine: only a runner can read and write there (--runner).")
         _check_folder(out, overwrite or resume)
         with _loading():
             from anogan_tf.scoring import rows_to_score, score_files
@@ -431,6 +471,30 @@ def score(
         else:
             console.print("[red]No image could be scored.[/red]")
         _end_with_skipped(scored.skipped)
+
+
+def _score_on_beam(model, images, tfds, data_dir, split, out, overwrite, options):
+    """What `anogan score --runner` does; `options` are those of `score_on_beam`."""
+    if bool(images) == bool(tfds):
+        raise ValueError("Name images by patterns of files, or a set with --tfds; one of the two.")
+    with _loading():
+        from anogan_tf import beam
+        from anogan_tf.data.tfds_sets import open_set, splits_of
+    if old := beam.old_results(out):
+        if not overwrite:
+            raise ValueError(f"{old[0]} is of another run; choose another folder with -o, or pass --overwrite.")
+        beam.remove(old)
+    if tfds:
+        builder = open_set(tfds, data_dir)
+        source = beam.ReadTfds(builder, splits_of(builder, split))
+    else:
+        source = beam.ReadPatterns(place / "**" if isinstance(place, Path) and place.is_dir() else place for place in images)
+    counts = beam.score_on_beam(model, source, out, **options)
+    if counts.scored is not None:
+        console.print(f"{counts.anomalous} of {counts.scored} images are anomalous. Wrote {out}/scores-*.csv.", highlight=False)
+        if counts.skipped:
+            console.print(f"[yellow]Skipped {counts.skipped} of the images: see {out}/skipped-*.csv.[/yellow]", highlight=False)
+            raise typer.Exit(SOME_SKIPPED)
 
 
 @app.command()

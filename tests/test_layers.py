@@ -53,6 +53,7 @@ MAY_IMPORT = {
     "tile_benchmark": ROOMS_ABOVE,
     "speed": ROOMS_ABOVE,
     "app": ROOMS_ABOVE,
+    "beam": ROOMS_ABOVE,
     "cli": ROOMS_ABOVE,
     "__main__": "cli",
 }

@@ -17,6 +17,24 @@ NORMAL = "normal"  # the feature by which the sets that are prepared here say wh
 UNLABELLED = "unlabelled"
 
 
+def open_set(name, data_dir=None):
+    """The builder of a set of labelled images, prepared; for the arguments and errors see `TfdsSource`."""
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError:  # its message lists the thousand that there are
+        where = data_dir or tfds.core.constants.DATA_DIR
+        raise ValueError(
+            f"{name}: tensorflow-datasets knows no such set, and none is prepared in {where}. Its page lists those that "
+            "there are: https://www.tensorflow.org/datasets/catalog"
+        ) from None
+    builder.download_and_prepare()
+    features = dict(builder.info.features)
+    for key, kind in (("image", tfds.features.Image), ("label", tfds.features.ClassLabel)):
+        if not isinstance(features.get(key), kind):
+            raise ValueError(f"{name} has no feature {key!r} of kind {kind.__name__}; it has {', '.join(features)}.")
+    return builder
+
+
 class TfdsSource:
     """The images of a set that tensorflow-datasets knows, or has prepared already.
 
@@ -33,19 +51,8 @@ class TfdsSource:
     """
 
     def __init__(self, name, normal_class=None, data_dir=None):
-        try:
-            self._builder = tfds.builder(name, data_dir=data_dir)
-        except tfds.core.DatasetNotFoundError:  # its message lists the thousand that there are
-            where = data_dir or tfds.core.constants.DATA_DIR
-            raise ValueError(
-                f"{name}: tensorflow-datasets knows no such set, and none is prepared in {where}. Its page lists those that "
-                "there are: https://www.tensorflow.org/datasets/catalog"
-            ) from None
-        self._builder.download_and_prepare()
+        self._builder = open_set(name, data_dir)
         features = dict(self._builder.info.features)
-        for key, kind in (("image", tfds.features.Image), ("label", tfds.features.ClassLabel)):
-            if not isinstance(features.get(key), kind):
-                raise ValueError(f"{name} has no feature {key!r} of kind {kind.__name__}; it has {', '.join(features)}.")
         self._image, self.name = features["image"], self._builder.info.full_name
         self._splits = [split for split in SPLITS if split in self._builder.info.splits]
         self.entries = divide(self._list_entries(features, normal_class))
@@ -101,12 +108,45 @@ class TfdsSource:
 
     def read(self, row, image):
         """The `Picture` of an element; transparency is dropped."""
-        channels = image.shape[-1]
-        return Picture(self.entries[row].name, image[..., : channels - (1 - channels % 2)])
+        return _picture(self.entries[row], image)
 
     def head(self, row):
         """The `Head` of a row."""
         return Head(1 if self._image.shape[-1] in (1, 2) else 3, deep=self._image.np_dtype != np.uint8)
+
+
+def splits_of(builder, side):
+    """Names of a set's splits on a side of ours, "train", "val" or "test"; for "all" all of them.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    splits = [split for split in SPLITS if split in builder.info.splits and side in (SPLITS[split], "all")]
+    if not splits:
+        raise ValueError(f"{builder.info.full_name} has no split {side!r}; it has {', '.join(builder.info.splits)} (--split).")
+    return splits
+
+
+def read_shard(builder, split, shard, first):
+    """Yield the `Entry` and the `Picture` of each image of one record file, as `TfdsSource` would.
+
+    Args:
+        builder: see `open_set`.
+        split: the name of a split.
+        shard: the number of one of its files.
+        first: how many images are in the files before it.
+    """
+    name, label = f"tfds:{builder.info.full_name}", builder.info.features["label"]
+    decoders = tfds.decode.PartialDecoding(dict.fromkeys(("image", "label"), True))
+    dataset = builder.as_dataset(split=f"{split}[{shard}shard]", decoders=decoders, read_config=_in_order())
+    for row, example in enumerate(tfds.as_numpy(dataset), first):
+        entry = Entry(name, split, row, label.int2str(example["label"]))
+        yield entry, _picture(entry, example["image"])
+
+
+def _picture(entry, image):
+    channels = image.shape[-1]
+    return Picture(entry.name, image[..., : channels - (1 - channels % 2)])
 
 
 def _in_order():
