@@ -1,4 +1,4 @@
-"""Scoring on Apache Beam: a SavedModel, and as many workers as a runner has, from file patterns or record files to sharded CSV."""
+"""Scoring on Apache Beam: from file patterns or record files, by an exported model on many workers, to sharded CSV."""
 
 import collections
 import contextlib
@@ -63,8 +63,8 @@ class Counts(NamedTuple):
 def score_on_beam(model, images, out, *, runner="DirectRunner", options=(), strict=False):
     """Score images by a Beam pipeline; the scores are those of `score_files`.
 
-    Writes `OUT/scores-*-of-*.csv` and, for what can't be read, `OUT/skipped-*-of-*.csv`, in any order. Every place may be any that
-    Beam knows a file system for, such as gs://; the model has to be where TensorFlow reads it on each worker.
+    Writes `OUT/scores-*-of-*.csv` and, for what can't be read, `OUT/skipped-*-of-*.csv`, in any order. Images and folder may be
+    wherever Beam knows a file system for, such as gs://; the model has to be where TensorFlow reads it on each worker.
 
     Args:
         model: the folder of one version that `AnoGAN.export` wrote, or the folder of versions, of which the newest counts.
@@ -195,34 +195,31 @@ def _encoded(pixels):
     return image, pixels.shape[0] * pixels.shape[1]
 
 
-class _Reader(beam.DoFn):
-    """Gives what was read on, and says of the rest why it wasn't."""
-
-    def queries(self, read, entry):
-        picture, name = read(), entry.name
-        try:
-            if picture.pixels is None:
-                raise ValueError(picture.reason)
-            yield Query(name, entry.label, *_encoded(picture.pixels))
-        except ValueError as error:
-            yield beam.pvalue.TaggedOutput(SKIPPED, (name, str(error)))
-
-
-class _ReadFile(_Reader):
+class _ReadFile(beam.DoFn):
     def process(self, file):
         with _local(file.path) as path:
             for entry in entries_of(path) if is_image_name(path) else ():
-                yield from self.queries(lambda: read_entry(entry), entry._replace(path=file.path))
+                yield _query(entry._replace(path=file.path), read_entry(entry))
 
 
-class _ReadShard(_Reader):
+class _ReadShard(beam.DoFn):
     def __init__(self, builder):
         super().__init__()
         self._builder = builder
 
     def process(self, shard):
         for entry, picture in read_shard(self._builder, *shard):
-            yield from self.queries(lambda: picture, entry)
+            yield _query(entry, picture)
+
+
+def _query(entry, picture):
+    """What goes on: a `Query`, or why there is none."""
+    try:
+        if picture.pixels is None:
+            raise ValueError(picture.reason)
+        return Query(entry.name, entry.label, *_encoded(picture.pixels))
+    except ValueError as error:
+        return beam.pvalue.TaggedOutput(SKIPPED, (entry.name, str(error)))
 
 
 @contextlib.contextmanager
