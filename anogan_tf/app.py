@@ -161,7 +161,7 @@ def build_app(detector, title, examples=()):
             button = gradio.Button("Score", variant="primary")
             sentence, table = gradio.Markdown(), gradio.File(label="scores.csv", interactive=False, file_count="multiple")
 
-        def choose(opacity, event: gradio.SelectData):
+        def choose(opacity, event: gradio.SelectData):  # type: ignore[name-defined]
             return desk.look(shown_examples[event.index][1], opacity)
 
         outputs = [verdict, picture, reconstruction, histogram, strip, answered]

@@ -3,7 +3,9 @@
 Keras refuses some of that itself (its safe mode), and had holes. So here is what may be there, not what may not.
 """
 
+import copy
 import json
+import math
 import zipfile
 
 import h5py
@@ -52,9 +54,12 @@ def check_archive(path, trusted=()):
             raise UnsafeFile("it would unpack to many times its size")
         if archive.getinfo(CONFIG).file_size > MOST_CONFIG:
             raise UnsafeFile(f"its configuration is larger than {MOST_CONFIG // 2**20} MiB")
-        _check_config(json.loads(archive.read(CONFIG)), {*_allowed(), *trusted})
+        config = json.loads(archive.read(CONFIG))
+        _check_config(config, {*_allowed(), *trusted})
         with archive.open(WEIGHTS) as file:
-            _check_weights(file, path.stat().st_size)
+            stored = _check_weights(file, path.stat().st_size)
+        if (wanted := _count_weights(config)) > stored:
+            raise UnsafeFile(f"its networks have {wanted} weights, and it holds {stored}")
 
 
 def _allowed():
@@ -99,10 +104,21 @@ def _name_of(value):
     return repr(value.get("registered_name") or f"{value.get('module')}.{value['class_name']}")
 
 
+def _count_weights(config):
+    """How many weights the networks and layers of a model have, or of a network that is none of this package's models."""
+    parts = [config]
+    if str(config.get("registered_name")).startswith("anogan_tf>"):
+        parts = [part for part in config["config"].values() if isinstance(part, dict) and "class_name" in part]
+    with keras.StatelessScope(initialize_variables=False):  # which makes variables without their values
+        parts = [keras.saving.deserialize_keras_object(copy.deepcopy(part)) for part in parts]
+    return sum(math.prod(weights.shape) for part in parts for weights in getattr(part, "weights", ()))
+
+
 def _check_weights(file, size):
-    """Only datasets that are in the file itself: HDF5 can point to other files, and unpack to far more than there is."""
+    """How many numbers there are; only in datasets that are in the file itself: HDF5 can point to other files, and unpack to far
+    more than there is."""
     with h5py.File(file, "r") as weights:
-        seen, groups, unpacked = set(), [weights], 0
+        seen, groups, unpacked, count = set(), [weights], 0, 0
         while groups:
             group = groups.pop()
             for name in group:
@@ -119,5 +135,7 @@ def _check_weights(file, size):
                 if member.external or member.is_virtual:
                     raise UnsafeFile(f"its weights {member.name} lie elsewhere")
                 unpacked += member.nbytes
+                count += member.size
     if unpacked > MOST_GROWTH * size + 2**20:
         raise UnsafeFile("its weights would unpack to many times its size")
+    return count

@@ -1,5 +1,7 @@
 """The adversarially trained convolutional autoencoder (aCAE) that Schlegl et al. 2017 compare AnoGAN with."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from anogan_tf import losses, networks
@@ -33,21 +35,21 @@ class AdversarialAutoencoder(PixelModel):
 
     def __init__(
         self,
-        image_shape=(28, 28, 1),
-        latent_dim=networks.LATENT_DIM,
+        image_shape: tuple[int, int, int] = (28, 28, 1),
+        latent_dim: int = networks.LATENT_DIM,
         *,
-        preset="light",
-        width=None,
-        seed=0,
-        generator=None,
-        discriminator=None,
-        encoder=None,
-        preparation=None,
-        adversarial_weight=ADVERSARIAL_WEIGHT,
-        **kwargs,
-    ):
+        preset: str = "light",
+        width: int | None = None,
+        seed: int = 0,
+        generator: keras.Model | None = None,
+        discriminator: keras.Model | None = None,
+        encoder: keras.Model | None = None,
+        preparation: Preparation | None = None,
+        adversarial_weight: float = ADVERSARIAL_WEIGHT,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
-        sizes = {"preset": preset, "width": width, "seed": seed}
+        sizes: dict[str, Any] = {"preset": preset, "width": width, "seed": seed}
         self.generator = generator or networks.build_generator(image_shape, latent_dim, **sizes)
         self.discriminator = discriminator or networks.build_discriminator(image_shape, **sizes)
         self.encoder = encoder or networks.build_encoder(image_shape, latent_dim, **sizes)
@@ -60,7 +62,14 @@ class AdversarialAutoencoder(PixelModel):
         self.adversarial_weight, self.seed = float(adversarial_weight), seed
         self.built = True
 
-    def compile(self, optimizer=None, discriminator_optimizer=None, *, jit_compile="auto", run_eagerly=False):
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer | None = None,
+        discriminator_optimizer: keras.optimizers.Optimizer | None = None,
+        *,
+        jit_compile: bool | str = "auto",
+        run_eagerly: bool = False,
+    ) -> None:
         """Set the optimisers: Adam(1e-3) for encoder and decoder, Adam(1e-4) for the discriminator, unless others are given.
 
         Args:
@@ -78,7 +87,7 @@ class AdversarialAutoencoder(PixelModel):
     def _copying_weights(self):
         return self.encoder.trainable_variables + self.generator.trainable_variables
 
-    def call(self, images):
+    def call(self, images: tf.Tensor) -> tf.Tensor:
         """G(E(x)), `[N, H, W, C]` in [-1, 1], for images in [-1, 1]."""
         return self.generator(self.encoder(images, training=False), training=False)
 
@@ -99,7 +108,7 @@ class AdversarialAutoencoder(PixelModel):
         self.discriminator_optimizer.apply(tape.gradient(share, weights), weights)
         return self._track(loss, reconstruction, discriminator_loss)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             **self.parts_config(),

@@ -8,11 +8,13 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from anogan_tf.annotations import PathLike
 from anogan_tf.data.entries import entries_of, is_image_name, read_entry
 from anogan_tf.data.tfds_sets import read_shard
 from anogan_tf.preparation import check_pixels
@@ -60,7 +62,15 @@ class Counts(NamedTuple):
     skipped: int | None
 
 
-def score_on_beam(model, images, out, *, runner="DirectRunner", options=(), strict=False):
+def score_on_beam(
+    model: PathLike,
+    images: beam.PTransform,
+    out: PathLike,
+    *,
+    runner: str = "DirectRunner",
+    options: Sequence[str] = (),
+    strict: bool = False,
+) -> Counts:
     """Score images by a Beam pipeline; the scores are those of `score_files`.
 
     Writes `OUT/scores-*-of-*.csv` and, for what can't be read, `OUT/skipped-*-of-*.csv`, in any order. Images and folder may be
@@ -87,8 +97,9 @@ def score_on_beam(model, images, out, *, runner="DirectRunner", options=(), stri
         skipped |= beam.Map(_refuse)
     lines = ((rows.main, "scores", COLUMNS), (skipped | beam.ParDo(_SkippedLine()), "skipped", SKIPPED_COLUMNS))
     for found, name, columns in lines:
-        where = {"file_path_prefix": FileSystems.join(str(out), name), "file_name_suffix": ".csv"}
-        found | f"Write {name}" >> beam.io.WriteToText(**where, header=_csv_line(columns), skip_if_empty=True)
+        prefix = FileSystems.join(str(out), name)
+        written = beam.io.WriteToText(prefix, file_name_suffix=".csv", header=_csv_line(columns), skip_if_empty=True)
+        found | f"Write {name}" >> written
     result = pipeline.run()
     result.wait_until_finish()
     return Counts(*(_counted(result, name) for name in Counts._fields))

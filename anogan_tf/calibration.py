@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -40,7 +41,14 @@ class Calibration:
     complexity: "Complexity | None" = None
 
     @classmethod
-    def fit(cls, scores, smoothed, false_positive_rate, settings, complexity=None):
+    def fit(
+        cls,
+        scores: np.ndarray,
+        smoothed: "np.ndarray | list[np.ndarray]",
+        false_positive_rate: float,
+        settings: dict[str, Any],
+        complexity: "Complexity | None" = None,
+    ) -> "Calibration":
         """Learn from held-out normals.
 
         Args:
@@ -60,31 +68,31 @@ class Calibration:
         return cls(scores, false_positive_rate, low, low + 2.0 * (half - low), dict(settings), complexity)
 
     @property
-    def threshold(self):
+    def threshold(self) -> float:
         """An image is anomalous when its score is above this: the order statistic at which p <= false_positive_rate."""
         return float(self.scores[-largest_rank(len(self.scores), self.false_positive_rate)])
 
-    def p_values(self, scores):
+    def p_values(self, scores: tf.Tensor) -> tf.Tensor:
         """(1 + #{normals with this score or more}) / (n + 1), `[N]` float32, for scores `[N]`. TensorFlow ops only."""
         below = tf.searchsorted(tf.constant(self.scores), scores, side="left")
         count = len(self.scores)
         # Looked up, not divided: a graph's division can be a last bit off, and 1 is to be 1.
         return tf.gather(tf.constant((1.0 + np.arange(count, -1, -1)) / (count + 1.0), tf.float32), below)
 
-    def is_anomaly(self, scores):
+    def is_anomaly(self, scores: tf.Tensor) -> tf.Tensor:
         """Whether p <= false_positive_rate, `[N]` bool. TensorFlow ops only."""
         return scores > self.threshold
 
-    def heatmap(self, residual):
+    def heatmap(self, residual: tf.Tensor) -> tf.Tensor:
         """Residuals `[N, H, W, C]` smoothed, on the scale of normal images, `[N, H, W]` in [0, 1]. TensorFlow ops only."""
         return maps.heatmap(maps.smooth(residual), self.heat_low, self.heat_high)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """JSON-ready; float32 survives it exactly."""
         return {**dataclasses.asdict(self), "scores": [float(score) for score in self.scores]}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Calibration":
         scores, complexity = np.asarray(config["scores"], np.float32), config.get("complexity")
         complexity = complexity and Complexity.from_config(complexity)
         settings = {"score": "loss", **config["settings"]}  # files from before there was another

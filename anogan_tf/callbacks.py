@@ -2,12 +2,15 @@
 
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from anogan_tf.annotations import Array, PathLike
 from anogan_tf.backend import keras
 from anogan_tf.saving import replacing
 
@@ -22,7 +25,9 @@ class SampleGrid(keras.callbacks.Callback):
         log_dir: where given, the picture also goes to TensorBoard below this folder.
     """
 
-    def __init__(self, directory, every=1, columns=8, rows=8, log_dir=None):
+    def __init__(
+        self, directory: PathLike, every: int = 1, columns: int = 8, rows: int = 8, log_dir: PathLike | None = None
+    ) -> None:
         super().__init__()
         self.directory = Path(directory)
         self.every = every
@@ -63,7 +68,7 @@ class Checkpoint(keras.callbacks.Callback):
         seconds: from one save to the next; 0 saves after every step. The end of training is always saved.
     """
 
-    def __init__(self, path, seconds=30.0):
+    def __init__(self, path: PathLike, seconds: float = 30.0) -> None:
         super().__init__()
         self.path, self.seconds = Path(path), seconds
         self._saved = time.monotonic()
@@ -106,10 +111,11 @@ class TrainingWatch(keras.callbacks.Callback):
     ALIKE = 0.1  # share of the normal images' spread that the samples have
     TOLD, PASSES = 0.98, 3  # difference of the mean scores of real and generated images, in so many passes one after the other
 
-    def __init__(self, normals=None, tell=warnings.warn):
+    def __init__(self, normals: Array | None = None, tell: Callable[[str], Any] = warnings.warn) -> None:
         super().__init__()
         self._spread = None if normals is None else spread(normals)
-        self._tell, self._told, self._passes = tell, set(), 0
+        self._tell, self._passes = tell, 0
+        self._told: set[str] = set()
 
     def on_train_batch_end(self, batch, logs=None):
         if batch % self.EVERY == 0:
@@ -171,7 +177,7 @@ class Advance(keras.callbacks.Callback):
         self._advance()
 
 
-def image_grid(images, columns):
+def image_grid(images: Array, columns: int) -> np.ndarray:
     """Lay images `[N, H, W, C]` in [0, 1] out as one uint8 picture `[rows * H, columns * W, C]`, filled up with black."""
     images = np.asarray(images)
     rows = -(-len(images) // columns)

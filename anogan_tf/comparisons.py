@@ -3,6 +3,8 @@
 Every function takes pixels as `GAN.fit` and `AnoGAN.predict` do, and gives scores `[N]`; higher is more anomalous.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
@@ -11,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import OneClassSVM
 
 from anogan_tf import networks
+from anogan_tf.annotations import PixelArrays
 from anogan_tf.autoencoder import AdversarialAutoencoder
 from anogan_tf.backend import keras
 from anogan_tf.calibration import WHOLE, Complexity, mean_variation
@@ -18,7 +21,7 @@ from anogan_tf.detector import BATCH_SIZE as SCORING_BATCH
 from anogan_tf.detector import AnoGAN
 from anogan_tf.fitting import BATCH_SIZE
 from anogan_tf.memory import BLUR, NEIGHBOURS
-from anogan_tf.preparation import to_network
+from anogan_tf.preparation import Preparation, to_network
 from anogan_tf.settings import PAPER
 
 COMPONENTS = 32  # of every PCA
@@ -27,7 +30,7 @@ FOLDS = 5
 GAN_R = {**PAPER, "loss": "reference"}
 
 
-def pca_residual(train, queries, preparation, components=COMPONENTS):
+def pca_residual(train: PixelArrays, queries: PixelArrays, preparation: Preparation, components: int = COMPONENTS) -> np.ndarray:
     """Squared residual of a linear PCA: the cheap probe that every table of scores should carry.
 
     Args:
@@ -44,7 +47,9 @@ def pca_residual(train, queries, preparation, components=COMPONENTS):
     return ((queries - pca.inverse_transform(pca.transform(queries))) ** 2).sum(axis=1)
 
 
-def nearest_neighbours(train, queries, preparation, components=COMPONENTS, neighbours=NEIGHBOURS):
+def nearest_neighbours(
+    train: PixelArrays, queries: PixelArrays, preparation: Preparation, components: int = COMPONENTS, neighbours: int = NEIGHBOURS
+) -> np.ndarray:
     """Mean distance to the nearest normal images, on the scores of a PCA.
 
     Args:
@@ -54,10 +59,12 @@ def nearest_neighbours(train, queries, preparation, components=COMPONENTS, neigh
     Returns:
         `[N]`.
     """
-    return _mean_distance(*_pca_scores(train, queries, preparation, components), neighbours)
+    return _mean_distance(_pca_scores(train, queries, preparation, components), neighbours)
 
 
-def nearest_pixels(train, queries, preparation, neighbours=NEIGHBOURS, sigma=BLUR):
+def nearest_pixels(
+    train: PixelArrays, queries: PixelArrays, preparation: Preparation, neighbours: int = NEIGHBOURS, sigma: float = BLUR
+) -> np.ndarray:
     """Mean distance to the nearest normal images, pixel by pixel, all of them slightly blurred: no model at all.
 
     Args:
@@ -68,15 +75,18 @@ def nearest_pixels(train, queries, preparation, neighbours=NEIGHBOURS, sigma=BLU
         `[N]`.
     """
     blurred = [gaussian_filter(_prepared(preparation, pixels), (0, sigma, sigma, 0)) for pixels in (train, queries)]
-    return _mean_distance(*(images.reshape(len(images), -1) for images in blurred), neighbours)
+    return _mean_distance([images.reshape(len(images), -1) for images in blurred], neighbours)
 
 
-def _mean_distance(train, queries, neighbours):
+def _mean_distance(points, neighbours):
+    train, queries = points
     nearest = NearestNeighbors(n_neighbors=min(neighbours, len(train))).fit(train)
     return nearest.kneighbors(queries)[0].mean(axis=1)
 
 
-def one_class_svm(train, queries, preparation, components=COMPONENTS, nu=0.1):
+def one_class_svm(
+    train: PixelArrays, queries: PixelArrays, preparation: Preparation, components: int = COMPONENTS, nu: float = 0.1
+) -> np.ndarray:
     """One-class support vector machine (Schölkopf et al. 2001) on the scores of a PCA, each scaled to deviation 1.
 
     Args:
@@ -86,9 +96,9 @@ def one_class_svm(train, queries, preparation, components=COMPONENTS, nu=0.1):
     Returns:
         `[N]`.
     """
-    train, queries = _pca_scores(train, queries, preparation, components)
-    scale = np.maximum(train.std(axis=0), 1e-6 * train.std(axis=0).max() + 1e-12)
-    return -OneClassSVM(nu=nu, gamma="scale").fit(train / scale).score_samples(queries / scale)
+    points, queried = _pca_scores(train, queries, preparation, components)
+    scale = np.maximum(points.std(axis=0), 1e-6 * points.std(axis=0).max() + 1e-12)
+    return -OneClassSVM(nu=nu, gamma="scale").fit(points / scale).score_samples(queried / scale)
 
 
 # By the names that tables call them.
@@ -102,7 +112,14 @@ PROBES = {
 BY_COMPLEXITY = {f"{name}, by complexity": probe for name, probe in PROBES.items() if probe in (pca_residual, nearest_pixels)}
 
 
-def by_complexity(probe, train, queries, preparation, folds=FOLDS, seed=0):
+def by_complexity(
+    probe: Callable[..., np.ndarray],
+    train: PixelArrays,
+    queries: PixelArrays,
+    preparation: Preparation,
+    folds: int = FOLDS,
+    seed: int = 0,
+) -> np.ndarray:
     """Scores of a probe relative to normal images as busy, in their standard deviations, as `Complexity` has it.
 
     Each training image's own score, to which the line is fitted, is of the probe fitted to the other folds.
@@ -150,7 +167,7 @@ def _prepared(preparation, pixels):
     return np.asarray(preparation.prepare(preparation.check(pixels)))
 
 
-def discriminator_score(detector, queries, batch_size=SCORING_BATCH):
+def discriminator_score(detector: AnoGAN, queries: PixelArrays, batch_size: int = SCORING_BATCH) -> np.ndarray:
     """P_D: how far the discriminator takes an image for generated, its logit with the sign changed.
 
     Args:
@@ -178,7 +195,7 @@ def judge(detector):
     return judged
 
 
-def embed_features(features, perplexity=30.0, seed=0):
+def embed_features(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
     """t-SNE of the discriminator's features (van der Maaten and Hinton 2008), as Schlegl et al. 2017 draw them.
 
     Args:

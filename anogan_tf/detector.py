@@ -2,12 +2,15 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from anogan_tf import losses, maps, networks
+from anogan_tf.annotations import Array, PathLike, PixelArrays
 from anogan_tf.backend import keras
 from anogan_tf.calibration import (
     FALSE_POSITIVE_RATE,
@@ -86,19 +89,19 @@ class AnoGAN(OneFileModel):
 
     def __init__(
         self,
-        generator,
-        discriminator,
-        encoder=None,
-        preparation=None,
-        classifier=None,
-        memory=None,
+        generator: keras.Model,
+        discriminator: keras.Model,
+        encoder: keras.Model | None = None,
+        preparation: Preparation | None = None,
+        classifier: keras.Model | None = None,
+        memory: Memory | None = None,
         *,
-        tiling=None,
-        features=networks.FEATURES,
-        jit_compile="auto",
-        name=None,
-        **settings,
-    ):
+        tiling: Tiling | None = None,
+        features: str = networks.FEATURES,
+        jit_compile: bool | str = "auto",
+        name: str | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__(name=name, autocast=False)
         self.image_shape = networks.check_pair(generator, discriminator)
         self.generator = generator
@@ -123,8 +126,11 @@ class AnoGAN(OneFileModel):
         self.search_jit_compile = jit_compile
         # Keras would hand `predict` as a whole to XLA, which compiles anew for each number of images.
         self.jit_compile = False
-        self._calibration = None
-        self._settings = self._starts = self._basis = self._search = self._surprise = None
+        self._calibration: Calibration | None = None
+        self._settings: Any = None
+        self._starts: Any = None
+        self._basis: Any = None
+        self._search = self._surprise = None
         known = {field.name for field in dataclasses.fields(SearchSettings)}
         if unknown := sorted(settings.keys() - known):
             raise TypeError(f"{', '.join(unknown)}: no such setting of the search; there are {', '.join(sorted(known))}.")
@@ -135,7 +141,7 @@ class AnoGAN(OneFileModel):
         self.built = True
 
     @classmethod
-    def from_gan(cls, gan, encoder=None, **options):
+    def from_gan(cls, gan: keras.Model, encoder: keras.Model | None = None, **options: Any) -> "AnoGAN":
         """A detector with a copy of a trained GAN's networks, its preparation and its prior.
 
         A copy, so that training on doesn't change a detector that is calibrated already.
@@ -153,17 +159,17 @@ class AnoGAN(OneFileModel):
         return cls(**copies, **{"preparation": preparation, "prior": gan.prior, **options})
 
     @property
-    def tiling(self):
+    def tiling(self) -> Tiling | None:
         """The `Tiling`, or None. For another make another detector, since what was calibrated holds for this one."""
         return self._tiling
 
     @property
-    def settings(self):
+    def settings(self) -> SearchSettings:
         """The `SearchSettings`. Assign `detector.settings.replace(steps=100)` to change them."""
         return self._settings
 
     @settings.setter
-    def settings(self, settings):
+    def settings(self, settings: SearchSettings) -> None:
         if settings.mode != "search" and self.encoder is None:
             raise ValueError(f"mode={settings.mode!r} needs an encoder: train one with `EncoderTrainer` and pass it as encoder=.")
         before = self._settings
@@ -174,7 +180,7 @@ class AnoGAN(OneFileModel):
         self._settings = settings
         self._forget_graphs()
 
-    def with_settings(self, *, memory=None, **changes):
+    def with_settings(self, *, memory: Memory | None = None, **changes: Any) -> "AnoGAN":
         """Another detector of the same networks, not calibrated.
 
         Args:
@@ -182,29 +188,35 @@ class AnoGAN(OneFileModel):
             **changes: of settings, as for `SearchSettings.replace`.
         """
         settings = dataclasses.asdict(self.settings.replace(**changes))
-        parts = (self.generator, self.discriminator, self.encoder, self.preparation, self.classifier, memory or self.memory)
-        options = {"tiling": self.tiling, "features": self.features, "jit_compile": self.search_jit_compile}
-        other = type(self)(*parts, **options, **settings)
+        parts = {**{part: getattr(self, part) for part in self.PARTS}, "memory": memory or self.memory}
+        options: dict[str, Any] = {"tiling": self.tiling, "features": self.features, "jit_compile": self.search_jit_compile}
+        other = type(self)(**parts, **options, **settings)
         if not _differ(self.settings, other.settings, BASIS_SETTINGS):
             other._basis = self._basis
         return other
 
     @property
-    def calibration(self):
+    def calibration(self) -> Calibration | None:
         """The `Calibration`, or None. Assign None to score without a threshold, where the score is the loss."""
         return self._calibration
 
     @calibration.setter
-    def calibration(self, calibration):
+    def calibration(self, calibration: Calibration | None) -> None:
         self._calibration = calibration
         self.predict_function = None  # a calibration is a constant of the graph, but changes no search
 
     @property
-    def threshold(self):
+    def threshold(self) -> float | None:
         """An image whose score is above this is anomalous; None before `calibrate`."""
         return None if self.calibration is None else self.calibration.threshold
 
-    def calibrate(self, normals, false_positive_rate=FALSE_POSITIVE_RATE, batch_size=BATCH_SIZE, advance=lambda count: None):
+    def calibrate(
+        self,
+        normals: PixelArrays,
+        false_positive_rate: float = FALSE_POSITIVE_RATE,
+        batch_size: int = BATCH_SIZE,
+        advance: Callable[..., Any] = lambda count: None,
+    ) -> "AnoGAN":
         """Learn the threshold, p-values and the heatmaps' scale from normal images that were not trained on.
 
         A score s gets p = (1 + #{normals with s or more}) / (n + 1) and is anomalous when p <= false_positive_rate.
@@ -222,7 +234,12 @@ class AnoGAN(OneFileModel):
             check_count(len(normals), false_positive_rate)
         return self.calibrate_prepared(self._prepared_batches(normals, batch_size, "normals"), false_positive_rate, advance)
 
-    def calibrate_prepared(self, batches, false_positive_rate=FALSE_POSITIVE_RATE, advance=lambda count: None):
+    def calibrate_prepared(
+        self,
+        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        false_positive_rate: float = FALSE_POSITIVE_RATE,
+        advance: Callable[..., Any] = lambda count: None,
+    ) -> "AnoGAN":
         """`calibrate` on images that the preparation has made already, batches as for `predict_prepared`."""
         measure = self._measurement()
         found, smoothed, complexity = [], [], None
@@ -254,7 +271,14 @@ class AnoGAN(OneFileModel):
 
         return tf.function(measure, input_signature=[tf.TensorSpec((None, *shape)), tf.TensorSpec((None, 2), tf.int32)])
 
-    def predict(self, x, batch_size=BATCH_SIZE, verbose="auto", steps=None, callbacks=None):
+    def predict(
+        self,
+        x: PixelArrays | tf.data.Dataset,
+        batch_size: int = BATCH_SIZE,
+        verbose: int | str = "auto",
+        steps: int | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    ) -> dict[str, Any]:
         """Score images.
 
         Args:
@@ -291,13 +315,13 @@ class AnoGAN(OneFileModel):
         x = x.map(lambda *batch: self._with_sizes(self.preparation(self.preparation.require_valid(batch[0]))))
         return super().predict(x.map(lambda *batch: (batch,)), verbose=verbose, steps=steps, callbacks=callbacks)
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Array) -> dict[str, np.ndarray]:
         """`predict` for one batch of pixels, without a progress bar."""
         if isinstance(x, (list, tuple)):
             return self._predict_images(x, len(x))
         return self.predict_prepared(self.preparation(self.preparation.check(x, "x")))
 
-    def predict_prepared(self, images, sizes=None):
+    def predict_prepared(self, images: Array, sizes: Array | None = None) -> dict[str, np.ndarray]:
         """`predict` for one batch of images that the detector's preparation has made already.
 
         Args:
@@ -312,7 +336,7 @@ class AnoGAN(OneFileModel):
         """Keras calls this with a batch of what `predict` has made of x."""
         return self._answer(*keras.utils.unpack_x_y_sample_weight(data)[0])
 
-    def call(self, pixels):
+    def call(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         """`predict` for one batch of pixels, as a dict of tensors. NaN and floats outside [0, 1] are not looked for."""
         return self._answer(*self._with_sizes(self.preparation(pixels)))
 
@@ -427,7 +451,7 @@ class AnoGAN(OneFileModel):
             return list(np.asarray(maps.smooth(residual)))
         return [np.asarray(maps.smooth(one[np.newaxis]))[0] for one in images_of(residual, sizes)]
 
-    def heatmap(self, residual):
+    def heatmap(self, residual: PixelArrays) -> Any:
         """Smoothed residuals on the scale of normal images.
 
         0: no more than 95% of the pixels of held-out normals show. 1/2: what only `false_positive_rate` of the held-out
@@ -445,7 +469,7 @@ class AnoGAN(OneFileModel):
             return [np.asarray(self.calibration.heatmap(one[np.newaxis]))[0] for one in residual]
         return np.asarray(self.calibration.heatmap(residual))
 
-    def export(self, base, threshold=None, warm_up=WARM_UP):
+    def export(self, base: PathLike, threshold: float | None = None, warm_up: Sequence[int] = WARM_UP) -> Path:
         """Write a SavedModel that TensorFlow Serving runs, search included, as the next version below `base`.
 
         Its signatures (`anogan_tf.serving.SIGNATURES`) take pixels or encoded pictures of any size, and give what `predict`
@@ -464,14 +488,14 @@ class AnoGAN(OneFileModel):
             ValueError: without a threshold, or when the settings are not those that were calibrated.
         """
         self._check_calibrated_settings()
-        if threshold is None and self.threshold is None:
+        threshold = self.threshold if threshold is None else float(threshold)
+        if threshold is None:
             raise ValueError("The detector has no threshold: call calibrate() before export(), or pass threshold=.")
-        threshold = float(self.threshold if threshold is None else threshold)
         if not abs(threshold) <= float(np.finfo(np.float32).max):
             raise ValueError(f"threshold={threshold} must be a finite number, of float32.")
         # A server has no XLA, whatever this device has.
         score = functools.partial(self._score, self._build_search(jit_compile=False))
-        model = ServedModel(score, self.preparation, self.calibration, threshold, self.tiling and self.image_shape)
+        model = ServedModel(score, self.preparation, self.calibration, threshold, self.image_shape if self.tiling else None)
         return write_saved_model(model, base, warm_up)
 
     def _critic(self):
@@ -560,7 +584,7 @@ class AnoGAN(OneFileModel):
         self._search = self._surprise = None
         self.predict_function = None
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             **self.parts_config(),

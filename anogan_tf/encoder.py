@@ -1,5 +1,7 @@
 """The encoder that finds an image's z in one pass, trained against a finished GAN (f-AnoGAN, Schlegl et al. 2019)."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from anogan_tf import latent, losses, networks
@@ -42,20 +44,20 @@ class EncoderTrainer(PixelModel):
 
     def __init__(
         self,
-        generator,
-        discriminator,
-        encoder=None,
-        preparation=None,
+        generator: keras.Model,
+        discriminator: keras.Model,
+        encoder: keras.Model | None = None,
+        preparation: Preparation | None = None,
         *,
-        method="izi_f",
-        kappa=1.0,
-        features=networks.FEATURES,
-        preset="light",
-        width=None,
-        prior="normal",
-        seed=0,
-        **kwargs,
-    ):
+        method: str = "izi_f",
+        kappa: float = 1.0,
+        features: str = networks.FEATURES,
+        preset: str = "light",
+        width: int | None = None,
+        prior: str = "normal",
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         if method not in METHODS:
             raise ValueError(f"method={method!r} is not one of {list(METHODS)}.")
@@ -76,14 +78,16 @@ class EncoderTrainer(PixelModel):
         self.built = True
 
     @classmethod
-    def from_gan(cls, gan, **options):
+    def from_gan(cls, gan: keras.Model, **options: Any) -> "EncoderTrainer":
         """A trainer with copies of a GAN's networks, its preparation, its prior and its seed; `**options` as for the class."""
         generator, discriminator = (networks.copy_network(part) for part in (gan.averaged_generator, gan.discriminator))
         return cls(
             generator, discriminator, preparation=gan.preparation.copy(), **{"prior": gan.prior, "seed": gan.seed, **options}
         )
 
-    def compile(self, optimizer=None, *, jit_compile="auto", run_eagerly=False):
+    def compile(
+        self, optimizer: keras.optimizers.Optimizer | None = None, *, jit_compile: bool | str = "auto", run_eagerly: bool = False
+    ) -> None:
         """Set the optimiser: Adam(1e-3) unless another is given.
 
         Args:
@@ -95,7 +99,7 @@ class EncoderTrainer(PixelModel):
         self.optimizer.build(self.encoder.trainable_variables)
         self._trackers = [keras.metrics.Mean(name="loss")]
 
-    def call(self, images):
+    def call(self, images: tf.Tensor) -> tf.Tensor:
         """z = E(x), `[N, latent_dim]`, for images `[N, H, W, C]` in [-1, 1]."""
         return self.encoder(images, training=False)
 
@@ -124,7 +128,7 @@ class EncoderTrainer(PixelModel):
         z = drawn(tf.shape(images)[0], lambda count: latent.draw(self.prior, count, size, seed))
         return losses.mean_squared_loss(z, self.encoder(self.generator(z, training=False), training=True))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             **self.parts_config(),

@@ -1,14 +1,17 @@
 """How good a detector is on labelled images: scores, maps, what the score is compared with, and what to look at."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from anogan_tf import comparisons
+from anogan_tf.annotations import Progress, Source
 from anogan_tf.data import sources
 from anogan_tf.data.entries import Picture
 from anogan_tf.data.sources import for_display
+from anogan_tf.detector import AnoGAN
 from anogan_tf.maps import as_rgb, overlay, smooth
 from anogan_tf.metrics import PixelMetrics
 from anogan_tf.preparation import Preparation, to_pixels
@@ -93,7 +96,16 @@ def synthetic_rows(source, model, split="test"):
     return rows
 
 
-def evaluate(detector, source, rows=None, *, probed=None, seed=0, strict=False, progress=silent):
+def evaluate(
+    detector: AnoGAN,
+    source: Source,
+    rows: Sequence[int] | np.ndarray | None = None,
+    *,
+    probed: Source | None = None,
+    seed: int = 0,
+    strict: bool = False,
+    progress: Progress = silent,
+) -> Evaluation:
     """Score labelled images and measure.
 
     Args:

@@ -1,8 +1,12 @@
 """Keras `fit` for models that learn from pixels: checked, prepared, shuffled, and resumable to the bit."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
+from anogan_tf.annotations import PixelArrays
 from anogan_tf.backend import keras
 from anogan_tf.data.disk import DiskArray
 from anogan_tf.preparation import augment_images, to_network, to_pixels
@@ -52,14 +56,14 @@ class PixelModel(OneFileModel):
 
     def fit(
         self,
-        x,
-        batch_size=BATCH_SIZE,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        initial_epoch=0,
-        steps_per_epoch=None,
-    ):
+        x: PixelArrays | DiskArray | tf.data.Dataset,
+        batch_size: int = BATCH_SIZE,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Sequence[keras.callbacks.Callback] | None = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+    ) -> keras.callbacks.History:
         """Train on normal images.
 
         Args:
@@ -97,7 +101,9 @@ class PixelModel(OneFileModel):
             steps_per_epoch=steps_per_epoch,
         )
 
-    def fit_on(self, x, batch_size=BATCH_SIZE, epochs=1, **options):
+    def fit_on(
+        self, x: PixelArrays | DiskArray | tf.data.Dataset, batch_size: int = BATCH_SIZE, epochs: int = 1, **options: Any
+    ) -> None:
         """`fit` until `epochs` passes have been made in all, from wherever the step count stands: after loading, mid-pass too.
 
         Args:
@@ -108,7 +114,7 @@ class PixelModel(OneFileModel):
         steps = max(1, len(x) // min(batch_size, len(x)))
         done, part = divmod(int(self.batches_seen.numpy()), steps)
         if part:  # the rest of a pass, whose logged losses are of that rest
-            rest = {"initial_epoch": done, "epochs": done + 1, "steps_per_epoch": steps - part}
+            rest: dict[str, Any] = {"initial_epoch": done, "epochs": done + 1, "steps_per_epoch": steps - part}
             self.fit(x, batch_size=batch_size, **rest, **options)
             done += 1
         if done < epochs:

@@ -57,7 +57,7 @@ def for_inference(network, precision="float32"):
     return copy
 
 
-class _LeakyReLU(layers.LeakyReLU):
+class _LeakyReLU(layers.LeakyReLU):  # type: ignore[name-defined]
     """LeakyReLU that tells the slope by its output's sign, which is its input's.
 
     So nothing but the activation needs the sum before it, and TensorFlow can fuse convolution, bias and activation. With

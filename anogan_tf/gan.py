@@ -1,6 +1,7 @@
 """The generative adversarial network, trained by Keras's `fit` on normal images only."""
 
 import functools
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -46,23 +47,23 @@ class GAN(PixelModel):
 
     def __init__(
         self,
-        image_shape=(28, 28, 1),
-        latent_dim=networks.LATENT_DIM,
+        image_shape: tuple[int, int, int] = (28, 28, 1),
+        latent_dim: int = networks.LATENT_DIM,
         *,
-        preset="light",
-        width=None,
-        prior="normal",
-        objective="dcgan",
-        self_supervision=0.0,
-        seed=0,
-        generator=None,
-        discriminator=None,
-        preparation=None,
-        classifier=None,
-        **kwargs,
-    ):
+        preset: str = "light",
+        width: int | None = None,
+        prior: str = "normal",
+        objective: str = "dcgan",
+        self_supervision: float = 0.0,
+        seed: int = 0,
+        generator: keras.Model | None = None,
+        discriminator: keras.Model | None = None,
+        preparation: Preparation | None = None,
+        classifier: keras.Model | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
-        sizes = {"preset": preset, "width": width, "seed": seed}
+        sizes: dict[str, Any] = {"preset": preset, "width": width, "seed": seed}
         self.generator = generator or networks.build_generator(image_shape, latent_dim, **sizes)
         self.objective = check_objective(objective)
         self.discriminator = discriminator or networks.build_discriminator(
@@ -86,14 +87,14 @@ class GAN(PixelModel):
 
     def compile(
         self,
-        generator_optimizer=None,
-        discriminator_optimizer=None,
+        generator_optimizer: keras.optimizers.Optimizer | None = None,
+        discriminator_optimizer: keras.optimizers.Optimizer | None = None,
         *,
-        label_smoothing=0.0,
-        averaging=0.999,
-        jit_compile="auto",
-        run_eagerly=False,
-    ):
+        label_smoothing: float = 0.0,
+        averaging: float = 0.999,
+        jit_compile: bool | str = "auto",
+        run_eagerly: bool = False,
+    ) -> None:
         """Set the optimisers: for each network Adam as the objective's authors set it, unless others are given.
 
         Args:
@@ -116,8 +117,8 @@ class GAN(PixelModel):
         # Built now, because a `.keras` file restores only optimisers that are.
         self.optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self._judging_variables())
-        names = ("discriminator_loss", "generator_loss", "real_score", "fake_score")
-        names += ("transform_loss",) if self.classifier else ()
+        second = ("transform_loss",) if self.classifier else ()
+        names = ("discriminator_loss", "generator_loss", "real_score", "fake_score", *second)
         self._trackers = [keras.metrics.Mean(name=name) for name in names]
 
     def _judging_variables(self):
@@ -131,11 +132,11 @@ class GAN(PixelModel):
     def batches_seen(self):
         return self.discriminator_optimizer.iterations
 
-    def call(self, z):
+    def call(self, z: tf.Tensor) -> tf.Tensor:
         """Images G(z), `[N, H, W, C]` in [-1, 1], for latent vectors `[N, latent_dim]`."""
         return self.averaged_generator(z, training=False)
 
-    def generate(self, count, seed=0):
+    def generate(self, count: int, seed: int = 0) -> np.ndarray:
         """Draw `count` images from the prior: NumPy `[count, H, W, C]` in [0, 1], the same for the same seed."""
         z = latent.draw(self.prior, count, self.latent_dim, (self.seed, -1 - seed))
         return np.asarray(to_pixels(self(z)))
@@ -223,7 +224,7 @@ class GAN(PixelModel):
         for average, weight in zip(self.averaged_generator.weights, self.generator.weights):
             average.assign(kept * average + (1.0 - kept) * weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             **self.parts_config(),

@@ -10,12 +10,14 @@ the z that is returned).
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from anogan_tf import latent, losses
+from anogan_tf.annotations import Array
 from anogan_tf.descent import BFGS, Adam
+from anogan_tf.settings import SearchSettings
 
 ROUND = 5  # steps between two looks at who has finished
 
@@ -99,7 +101,14 @@ def draw_starts(settings, latent_dim):
     return latent.draw(settings.prior, settings.drawn, latent_dim, (settings.seed, 0))
 
 
-def search(networks, images, drawn, settings, compiled=None, refill=True):
+def search(
+    networks: Networks,
+    images: tf.Tensor | Array,
+    drawn: tf.Tensor,
+    settings: SearchSettings,
+    compiled: Any = None,
+    refill: bool = True,
+) -> SearchResult:
     """Search every image from every start, in blocks, and keep each image's best.
 
     Args:

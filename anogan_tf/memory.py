@@ -1,5 +1,7 @@
 """Normal images that a detector remembers, and how far a query lies from the nearest of them."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -29,7 +31,7 @@ class Memory(keras.layers.Layer):
         image_shape: `(H, W, C)` of images it is called with.
     """
 
-    def __init__(self, count, image_shape, name="memory", **kwargs):
+    def __init__(self, count: int, image_shape: tuple[int, int, int], name: str = "memory", **kwargs: Any) -> None:
         super().__init__(name=name, **{"trainable": False, "autocast": False, **kwargs})
         self.count, self.image_shape = int(count), tuple(image_shape)
         if self.count < 1:
@@ -43,7 +45,7 @@ class Memory(keras.layers.Layer):
         self.built = True
 
     @classmethod
-    def of(cls, images):
+    def of(cls, images: tf.Tensor | np.ndarray) -> "Memory":
         """A memory of images `[N, H, W, C]` in [-1, 1], as a `Preparation` makes them."""
         images = np.asarray(images, np.float32)
         memory = cls(len(images), images.shape[1:])
@@ -57,7 +59,7 @@ class Memory(keras.layers.Layer):
             images = tf.image.resize(images, self._size, antialias=True)
         return tf.reshape(blur(images, BLUR), (-1, self.kept.shape[1]))
 
-    def call(self, images):
+    def call(self, images: tf.Tensor) -> tf.Tensor:
         small, kept = self.small(images), tf.cast(self.kept, tf.float32) * (1.0 / LEVELS)
         squares = tf.reduce_sum(kept * kept, axis=1) - 2.0 * tf.matmul(small, kept, transpose_b=True)
         nearest = tf.math.top_k(-squares, min(NEIGHBOURS, self.count)).indices
@@ -65,5 +67,5 @@ class Memory(keras.layers.Layer):
         distances = tf.norm(small[:, tf.newaxis] - tf.gather(kept, nearest), axis=-1)
         return tf.reduce_mean(distances, axis=1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "count": self.count, "image_shape": self.image_shape}

@@ -1,8 +1,12 @@
 """How well scores tell anomalies from normals, and maps the pixels of anomalies from the others."""
 
+from typing import Any
+
 import numpy as np
 from scipy import ndimage
 from sklearn import metrics
+
+from anogan_tf.annotations import Array
 
 SAMPLES = 1000  # of a bootstrap
 CONFIDENCE = (0.025, 0.975)
@@ -11,7 +15,7 @@ _DROPPED_BITS = 12  # of a float's 23 of the fraction: bins of pixels are 0.05% 
 _BINS = 1 << (32 - _DROPPED_BITS)
 
 
-def auroc(labels, scores):
+def auroc(labels: Array, scores: Array) -> float:
     """Area under the ROC curve: the share of (anomaly, normal) pairs that the scores put in order.
 
     Args:
@@ -22,7 +26,7 @@ def auroc(labels, scores):
     return float(metrics.roc_auc_score(labels, scores))
 
 
-def auprc(labels, scores):
+def auprc(labels: Array, scores: Array) -> float:
     """Area under the precision-recall curve, as average precision; chance is the share of anomalies. Arguments as for `auroc`."""
     _check_labels(labels)
     return float(metrics.average_precision_score(labels, scores))
@@ -81,7 +85,7 @@ def rates(labels, flagged):
     return counts["false_positive"] / max(negatives, 1), counts["true_positive"] / max(positives, 1)
 
 
-def image_metrics(labels, scores, flagged, samples=SAMPLES, seed=0):
+def image_metrics(labels: Array, scores: Array, flagged: Array, samples: int = SAMPLES, seed: int = 0) -> dict[str, Any]:
     """Every number of images, with the 95% interval of a bootstrap over images (normals and anomalies drawn by themselves).
 
     Args:
@@ -156,12 +160,12 @@ class PixelMetrics:
     the range. So no map is kept, and no range has to be known before.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._normal, self._anomalous = np.zeros((2, _BINS), np.int64)
         self._overlap = np.zeros(_BINS)  # pixels of regions, each weighted by 1 / the region's size
         self.regions = 0
 
-    def add(self, scores, mask=None):
+    def add(self, scores: Array, mask: Array | None = None) -> None:
         """Count the pixels of one map.
 
         Args:
@@ -201,18 +205,18 @@ class PixelMetrics:
         """Whether there are pixels of both kinds; without them there is nothing to measure."""
         return bool(self.regions and self._normal.any())
 
-    def auroc(self):
+    def auroc(self) -> float:
         """Area under the ROC curve of pixels."""
         false_positives, true_positives = self._curve(self._normal), self._curve(self._anomalous)
         return float(metrics.auc(false_positives, true_positives))
 
-    def auprc(self):
+    def auprc(self) -> float:
         """Area under the precision-recall curve of pixels, as average precision."""
         true_positives, false_positives = (np.cumsum(counts[::-1]) for counts in (self._anomalous, self._normal))
         precision = true_positives / np.maximum(true_positives + false_positives, 1)
         return float(np.sum(precision * self._anomalous[::-1]) / self._total(self._anomalous))
 
-    def pro(self, limit=PRO_LIMIT):
+    def pro(self, limit: float = PRO_LIMIT) -> float:
         """Per-region overlap: the mean share of a region that is found, so that small regions count like large ones.
 
         The area under its curve over the false-positive rate of pixels, up to `limit` and divided by it (Bergmann et al. 2021,

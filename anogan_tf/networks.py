@@ -65,7 +65,14 @@ def architecture(preset="light", width=None):
     return dataclasses.replace(PRESETS[preset], width=_check_positive("width", width))
 
 
-def build_generator(image_shape, latent_dim=LATENT_DIM, *, preset="light", width=None, seed=0):
+def build_generator(
+    image_shape: tuple[int, int, int],
+    latent_dim: int = LATENT_DIM,
+    *,
+    preset: str = "light",
+    width: int | None = None,
+    seed: int = 0,
+) -> keras.Model:
     """G: latent vector to image.
 
     Args:
@@ -101,7 +108,14 @@ def build_generator(image_shape, latent_dim=LATENT_DIM, *, preset="light", width
     return keras.Model(latents, images, name="generator")
 
 
-def build_discriminator(image_shape, *, preset="light", width=None, seed=0, normalisation="batch"):
+def build_discriminator(
+    image_shape: tuple[int, int, int],
+    *,
+    preset: str = "light",
+    width: int | None = None,
+    seed: int = 0,
+    normalisation: str = "batch",
+) -> keras.Model:
     """D: image to one logit (no sigmoid), with an intermediate layer named "features".
 
     Args:
@@ -126,7 +140,7 @@ def build_discriminator(image_shape, *, preset="light", width=None, seed=0, norm
     return discriminator
 
 
-def feature_extractor(discriminator, layer=FEATURES):
+def feature_extractor(discriminator: keras.Model, layer: str = FEATURES) -> keras.Model:
     """f: the discriminator up to one of its layers, sharing its weights.
 
     Args:
@@ -162,7 +176,14 @@ def build_classifier(discriminator, count, *, seed=0, features=FEATURES):
     return keras.Model(inputs, layers.Dense(count, **options)(layers.Flatten(name="flatten")(inputs)), name="classifier")
 
 
-def build_encoder(image_shape, latent_dim=LATENT_DIM, *, preset="light", width=None, seed=0):
+def build_encoder(
+    image_shape: tuple[int, int, int],
+    latent_dim: int = LATENT_DIM,
+    *,
+    preset: str = "light",
+    width: int | None = None,
+    seed: int = 0,
+) -> keras.Model:
     """E: image to latent vector, the discriminator's shape with a linear head (f-AnoGAN, Schlegl et al. 2019).
 
     Args:

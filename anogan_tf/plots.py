@@ -3,11 +3,17 @@
 import html
 import io
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from anogan_tf import maps, metrics
+from anogan_tf.annotations import Array
 from anogan_tf.saving import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 KINDS = ((0, "normal", "tab:blue"), (1, "anomaly", "tab:orange"))  # label, name, colour
 
@@ -36,7 +42,13 @@ def as_svg(figure, name):
     return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
 
-def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
+def contact_sheet(
+    pixels: Sequence[Array],
+    reconstructions: Sequence[Array],
+    heat: Sequence[Array],
+    titles: Sequence[str],
+    columns: int = 3,
+) -> "Figure":
     """Query, reconstruction and heatmap over the query, side by side for each image, with a colour bar.
 
     Args:
@@ -70,7 +82,7 @@ def contact_sheet(pixels, reconstructions, heat, titles, columns=3):
     return figure
 
 
-def search_strip(queries, reconstructions, losses, titles):
+def search_strip(queries: Sequence[Array], reconstructions: np.ndarray, losses: np.ndarray, titles: Sequence[str]) -> "Figure":
     """How the search goes: a row for each image, first the query, then G(z) after so many steps with its loss.
 
     Args:
@@ -99,7 +111,7 @@ def search_strip(queries, reconstructions, losses, titles):
     return figure
 
 
-def roc_figure(labels, scores):
+def roc_figure(labels: Array, scores: dict[str, Array]) -> "Figure":
     """ROC curves of several scores.
 
     Args:
@@ -128,7 +140,7 @@ def precision_recall_figure(labels, scores):
     return figure
 
 
-def embedding_figure(points, labels):
+def embedding_figure(points: np.ndarray, labels: Array) -> "Figure":
     """Points `[N, 2]` of normal images and anomalies in the plane."""
     figure = _figure(4.2, 4.0)
     axes = figure.add_subplot()
@@ -139,7 +151,7 @@ def embedding_figure(points, labels):
     return figure
 
 
-def score_histogram(labels, scores, threshold):
+def score_histogram(labels: Array, scores: Array, threshold: float) -> "Figure":
     """Histogram of normals' and anomalies' scores with the threshold."""
     figure = _figure(5.4, 3.4)
     axes = figure.add_subplot()
@@ -165,7 +177,7 @@ def score_among_normals(normals, score, threshold):
     return figure
 
 
-def loss_curves(curves):
+def loss_curves(curves: dict[str, Any]) -> "Figure":
     """Median loss against steps of the search.
 
     Args:

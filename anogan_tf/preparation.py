@@ -1,10 +1,13 @@
 """From pixels of any size and range to network input, the same TensorFlow ops in `fit`, `predict` and an exported graph."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from anogan_tf.annotations import Array
 from anogan_tf.backend import keras
 
 SMALLEST_SIDE = 4
@@ -36,7 +39,17 @@ class Preparation(keras.layers.Layer):
             edge repeated), "brightness" (up to 0.1 of the range).
     """
 
-    def __init__(self, image_shape, *, fit="stretch", scale=1.0, value_range=None, normalise=False, augment=(), **kwargs):
+    def __init__(
+        self,
+        image_shape: tuple[int | None, int | None, int],
+        *,
+        fit: str = "stretch",
+        scale: float = 1.0,
+        value_range: tuple[float, float] | None = None,
+        normalise: bool = False,
+        augment: str | Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
         # Keras would round float pixels to the compute dtype before `call` sees them.
         super().__init__(autocast=False, trainable=False, dtype="float32", **kwargs)
         self.image_shape = tuple(side and int(side) for side in image_shape)
@@ -53,11 +66,11 @@ class Preparation(keras.layers.Layer):
         """Whether images keep their own size, times `scale`."""
         return None in self.image_shape[:2]
 
-    def call(self, pixels):
+    def call(self, pixels: tf.Tensor) -> tf.Tensor:
         """Network input in [-1, 1], float32 `[N, H, W, C]`."""
         return to_network(self.prepare(pixels))
 
-    def prepare(self, pixels):
+    def prepare(self, pixels: tf.Tensor | Array) -> tf.Tensor:
         """What `call` gives, as pixels in [0, 1]."""
         pixels = tf.convert_to_tensor(pixels)
         if pixels.shape.rank == 3:
@@ -82,11 +95,11 @@ class Preparation(keras.layers.Layer):
         pixels = tf.ensure_shape(pixels, (None, *self.image_shape))
         return _normalise(pixels) if self.normalise else pixels
 
-    def read(self, pixels, name="image"):
+    def read(self, pixels: Array, name: str = "image") -> np.ndarray:
         """One image `[h, w]` or `[h, w, c]` prepared: NumPy float32 `[H, W, C]` in [0, 1]; ValueError if unusable."""
         return np.asarray(self.prepare(self.check(np.asarray(pixels)[np.newaxis], name)))[0]
 
-    def check(self, pixels, name="pixels"):
+    def check(self, pixels: Array, name: str = "pixels") -> np.ndarray:
         """`check_pixels`, with the values that this preparation takes."""
         return check_pixels(pixels, name, bounded=self.value_range is None)
 
@@ -109,7 +122,7 @@ class Preparation(keras.layers.Layer):
         with tf.control_dependencies([assertion]):
             return tf.identity(pixels)
 
-    def restore(self, maps, shape):
+    def restore(self, maps: tf.Tensor | Array, shape: tuple[int, int]) -> tf.Tensor:
         """Maps of prepared images as maps of the images themselves.
 
         Args:
@@ -131,7 +144,7 @@ class Preparation(keras.layers.Layer):
         maps = tf.image.resize(maps, inner)[..., 0]
         return tf.pad(maps, [(0, 0), (top, height - top - inner[0]), (left, width - left - inner[1])])
 
-    def window(self, sizes):
+    def window(self, sizes: tf.Tensor | Array) -> tf.Tensor:
         """Where maps of prepared images lie on the images themselves.
 
         Args:
@@ -198,7 +211,7 @@ class Preparation(keras.layers.Layer):
         sequences = {name: getattr(self, name) for name in ("image_shape", "value_range", "augment")}
         return {**settings, **{name: value and list(value) for name, value in sequences.items()}}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.get_settings()}
 
     @classmethod

@@ -5,7 +5,9 @@ import dataclasses
 import datetime
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -13,8 +15,10 @@ from PIL import Image
 from scipy import stats
 
 from anogan_tf import metrics, plots
+from anogan_tf.annotations import PathLike, Progress, Source
 from anogan_tf.calibration import TERMS, largest_rank
-from anogan_tf.evaluation import choose_shown, evaluate, show
+from anogan_tf.detector import AnoGAN
+from anogan_tf.evaluation import Evaluation, choose_shown, evaluate, show
 from anogan_tf.maps import colours
 from anogan_tf.records import machine
 from anogan_tf.saving import replacing
@@ -37,7 +41,19 @@ SHOWN_TITLES = {
 }
 
 
-def write_report(detector, source, out, *, title, rows=None, probed=None, used=None, seed=0, strict=False, progress=silent):
+def write_report(
+    detector: AnoGAN,
+    source: Source,
+    out: PathLike,
+    *,
+    title: str,
+    rows: Sequence[int] | np.ndarray | None = None,
+    probed: Source | None = None,
+    used: tuple[set[str], set[str]] | None = None,
+    seed: int = 0,
+    strict: bool = False,
+    progress: Progress = silent,
+) -> tuple[dict[str, Any], Evaluation]:
     """Evaluate a detector on labelled images and write `report.html` and `metrics.json` to a folder.
 
     Args:

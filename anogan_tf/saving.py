@@ -6,8 +6,11 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Self
 
+from anogan_tf.annotations import PathLike
 from anogan_tf.archives import UnsafeFile, check_archive
 from anogan_tf.backend import keras
 
@@ -161,7 +164,7 @@ class OneFileModel(keras.Model):
     A subclass names in `PARTS` the attributes that are networks or layers, and arguments of its constructor (or None).
     """
 
-    PARTS = ()
+    PARTS: tuple[str, ...] = ()
 
     def parts_config(self):
         """The share of `PARTS` in `get_config`."""
@@ -172,7 +175,7 @@ class OneFileModel(keras.Model):
         # A file may be from before there was a part.
         return cls(**{**config, **{part: keras.saving.deserialize_keras_object(config.get(part)) for part in cls.PARTS}})
 
-    def save(self, filepath, overwrite=True, **kwargs):
+    def save(self, filepath: PathLike, overwrite: bool = True, **kwargs: Any) -> None:
         """Save to a `.keras` file, as `keras.Model.save` does, but written beside and renamed.
 
         Raises:
@@ -188,7 +191,7 @@ class OneFileModel(keras.Model):
             super().save(temporary, overwrite=True, **kwargs)
 
     @classmethod
-    def load(cls, filepath, trusted=()):
+    def load(cls, filepath: PathLike, trusted: Sequence[str] = ()) -> Self:
         """Load a `.keras` file that `save` wrote.
 
         A file from others is safe to load as far as this package and Keras know: only classes that are known to do no harm are

@@ -2,6 +2,7 @@
 
 import dataclasses
 import numbers
+from typing import Any
 
 from anogan_tf import latent
 
@@ -22,6 +23,7 @@ PAPER = {
     "mode": "search", "weight": 0.1, "steps": 500, "optimizer": "adam", "learning_rate": 0.1, "whiten": False,
     "candidates": 1, "keep": "last", "tolerance": 0.0,
 }  # fmt: skip
+MOST_STARTS = 100_000  # of an image; they lie in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +100,8 @@ class SearchSettings:
             self._check_one_of(name, allowed)
         for name, least in (("steps", 0), ("restarts", 1), ("candidates", 1), ("patience", 1), ("seed", 0)):
             self._make_whole(name, least)
+        if self.considered > MOST_STARTS:
+            raise ValueError(f"An image can't have {self.considered} starts (restarts, candidates); {MOST_STARTS} at most.")
         if self.block is not None:
             self._make_whole("block", 1)
         for name in ("weight", "learning_rate", "kappa", "surprise", "neighbours", "typicality", "penalty_weight", "tolerance"):
@@ -123,7 +127,7 @@ class SearchSettings:
         """How many starts are drawn from the prior: all, but for the encoder's."""
         return self.considered if self.mode == "search" else self.considered - 1
 
-    def replace(self, **changes):
+    def replace(self, **changes: Any) -> "SearchSettings":
         """These settings with some changed. With the mode changes whatever depends on it and isn't given."""
         if changes.get("mode", self.mode) != self.mode:
             changes = {**dict.fromkeys(BY_MODE[self.mode]), **changes}

@@ -3,10 +3,13 @@
 What it finds of these says little of what it finds of real ones, which may be subtler; what it misses of these is a warning.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 from scipy import ndimage
 
+from anogan_tf.annotations import Source
 from anogan_tf.data.entries import Picture
 
 NORMAL = "normal"
@@ -14,7 +17,7 @@ TRIES = 8  # places that are looked at; the one where the defect changes most is
 LEAST_CHANGE = 0.05  # of the image's range, that a pixel must change by to be of the defect
 
 
-def draw_defect(kind, pixels, rng):
+def draw_defect(kind: str, pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw a defect on an image.
 
     Args:
@@ -130,7 +133,7 @@ class SyntheticSource:
         seed: of the defects.
     """
 
-    def __init__(self, source, rows, seed=0):
+    def __init__(self, source: Source, rows: Sequence[int] | np.ndarray, seed: int = 0) -> None:
         self._source, self._rows, self._seed = source, np.sort(np.asarray(rows, np.int64)), seed
         self.entries = []
         for number, row in enumerate(self._rows):

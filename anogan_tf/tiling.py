@@ -25,7 +25,7 @@ class Tiling:
     stride: int
     top: int = 1
 
-    def check(self, side):
+    def check(self, side: int) -> None:
         """Raise a ValueError unless tiles of this side (the shorter one) cover an image."""
         if int(self.stride) != self.stride or int(self.top) != self.top:
             raise ValueError(f"stride={self.stride} and top={self.top} must be whole numbers.")
@@ -128,7 +128,7 @@ def pool(values, shares, owners):
     return tf.math.segment_sum(tf.where(shares > 0.0, values * shares, 0.0), owners)
 
 
-def random_tiles(image, tile, count, rng):
+def random_tiles(image: np.ndarray, tile: tuple[int, int], count: int, rng: np.random.Generator) -> np.ndarray:
     """Cut tiles at random places out of one image; an image smaller than a tile is mirrored at its edge.
 
     Args:

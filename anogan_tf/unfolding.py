@@ -1,6 +1,12 @@
 """The search step by step: what G(z) looks like after so many of them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+
+from anogan_tf.annotations import Array
+from anogan_tf.detector import AnoGAN
 
 STEPS = (0, 1, 2, 5, 10, 25, 50, 100, 250, 500)
 
@@ -18,8 +24,8 @@ class Unfolding:
         steps: ascending numbers of steps; by default some from none up to as many as the detector takes.
     """
 
-    def __init__(self, detector, steps=None):
-        most = detector.settings.steps
+    def __init__(self, detector: AnoGAN, steps: Sequence[int] | None = None) -> None:
+        most = detector.settings.steps or 0
         self.steps = tuple(steps) if steps is not None else (*(count for count in STEPS if count < most), most)
         self._detectors = [detector.with_settings(steps=count, tolerance=0.0, score="loss") for count in self.steps]
 
@@ -28,7 +34,7 @@ class Unfolding:
         """What to call each number of steps."""
         return [f"{count} step" + "s" * (count != 1) for count in self.steps]
 
-    def __call__(self, images, sizes=None):
+    def __call__(self, images: Array, sizes: Array | None = None) -> Any:
         """For images that the detector's preparation has made, `[N, H, W, C]`, and `sizes` as for `predict_prepared`.
 
         Returns:

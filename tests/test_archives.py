@@ -76,7 +76,6 @@ def test_a_class_of_ones_own_is_named(saved, tmp_path):
     path = write(tmp_path / "own.keras", with_layer(saved, own))
     with pytest.raises(UnsafeFile, match="'mine>Block', which could run code; a class of your own is named in trusted="):
         check_archive(path)
-    check_archive(path, trusted=("mine>Block",))
     with pytest.raises(ValueError, match="(?s)can't be loaded as a model.*Block"):
         GAN.load(path, trusted=["mine>Block"])  # Keras doesn't know it
 
@@ -132,6 +131,16 @@ def test_weights_that_unpack_to_many_times_their_size_are_refused(saved, tmp_pat
     packed = weights(lambda file: file.create_dataset("w", (2**28,), "f4", chunks=(2**20,), compression="gzip"))
     with pytest.raises(UnsafeFile, match="weights would unpack"):
         check_archive(write(tmp_path / "bomb.keras", {**saved, "model.weights.h5": packed}))
+
+
+def test_networks_that_would_fill_the_memory_are_refused(saved, tmp_path):
+    config = json.loads(saved["config.json"])
+    for layer in config["config"]["generator"]["config"]["layers"]:
+        layer.pop("build_config", None)
+        layer["config"].update({"filters": 400_000} if "filters" in layer["config"] else {})
+    path = write(tmp_path / "large.keras", {**saved, "config.json": json.dumps(config)})
+    with pytest.raises(UnsafeFile, match=r"its networks have \d{12,} weights, and it holds \d{4}$"):
+        check_archive(path)
 
 
 def test_a_loop_in_the_weights_ends(saved, tmp_path):

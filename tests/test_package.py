@@ -1,8 +1,11 @@
 """What holds for the package as a whole: lazy imports, the backend, public names."""
 
+import inspect
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +19,49 @@ def python(code, **environment):
 def test_every_public_name_is_there_and_documented():
     for name in anogan_tf.__all__:
         assert getattr(anogan_tf, name).__doc__, name
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="attribute nothing"):
         anogan_tf.nothing
+
+
+def documented():
+    """The public functions and classes, and those of their methods that the reference shows."""
+    text = (Path(__file__).parent.parent / "docs" / "api.md").read_text()
+    members = dict(re.findall(r"autoclass:: anogan_tf\.(\w+)\n   :members: (.*)", text))
+    for name in anogan_tf.__all__:
+        found = getattr(anogan_tf, name)
+        yield name, found.__init__ if inspect.isclass(found) and not hasattr(found, "_fields") else found
+        for member in filter(None, members.get(name, "").split(", ")):
+            method = inspect.getattr_static(found, member)
+            yield f"{name}.{member}", getattr(method, "fget", getattr(method, "__func__", method))
+
+
+def test_every_public_function_has_types():
+    for name, function in documented():
+        if not inspect.isroutine(function):  # a dataclass's field, a record's constructor
+            continue
+        signature = inspect.signature(function)
+        untyped = [
+            one.name for one in signature.parameters.values() if one.annotation is one.empty and one.name not in ("self", "cls")
+        ]
+        assert not untyped, f"{name}: {untyped}"
+        assert signature.return_annotation is not signature.empty, name
+
+
+def test_type_checkers_see_what_is_handed_out_lazily(tmp_path):
+    mypy = pytest.importorskip("mypy.api", reason="needs mypy")
+    (tmp_path / "use.py").write_text(
+        """
+from anogan_tf import GAN, AnoGAN, load_images
+detector = AnoGAN.from_gan(GAN((16, 16, 1))).calibrate(load_images("good").pixels)
+reveal_type(detector)
+AnoGAN.load(3)
+GAN(image_shape=(16, 16))
+"""
+    )
+    out, _, _ = mypy.run(["--strict", "--follow-imports=silent", "--ignore-missing-imports", str(tmp_path / "use.py")])
+    said = [line.partition("use.py:")[2] for line in out.splitlines() if "use.py:" in line]
+    assert [line.split(":")[0] for line in said] == ["4", "5", "6"], out
+    assert "anogan_tf.detector.AnoGAN" in said[0] and "Argument 1 to" in said[1] and "tuple[int, int, int]" in said[2], out
 
 
 @pytest.mark.parametrize("module", ["anogan_tf", "anogan_tf.cli"])

@@ -50,6 +50,7 @@ def test_numpy_numbers_become_pythons():
         ({"steps": 1.5}, "steps=1.5"),
         ({"restarts": 0}, "restarts=0"),
         ({"candidates": 0}, "candidates=0"),
+        ({"candidates": 10**9}, "can't have 1000000000 starts"),
         ({"block": 0}, "block=0"),
         ({"kappa": -1.0}, "kappa=-1.0"),
         ({"mode": "fast"}, "mode='fast' is not one of"),

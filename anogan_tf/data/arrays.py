@@ -35,7 +35,7 @@ class Part(NamedTuple):
     """
 
     key: str
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple's method otherwise
     split: str
     labels: list | None
 
@@ -160,7 +160,7 @@ def _idx_part(file):
 def _read_idx(file):
     """An IDX file, gzipped or not: http://yann.lecun.com/exdb/mnist, two zeros, type, number of axes, sides, values."""
     with (gzip.open if file.endswith(".gz") else open)(file, "rb") as opened:
-        zeros, kind, axes = opened.read(2), *opened.read(2)
+        zeros, (kind, axes) = opened.read(2), opened.read(2)
         if zeros != b"\0\0" or kind not in _IDX_TYPES:
             raise ValueError("not an IDX file")
         shape = tuple(np.frombuffer(opened.read(4 * axes), ">u4").tolist())

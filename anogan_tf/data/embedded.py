@@ -25,7 +25,7 @@ class EmbeddedSet(NamedTuple):
     test_class: np.ndarray
 
 
-def load_embedded():
+def load_embedded() -> EmbeddedSet:
     """The built-in set, as `EmbeddedSet`."""
     with np.load(EMBEDDED) as arrays:
         return EmbeddedSet(*(arrays[name] for name in EmbeddedSet._fields))

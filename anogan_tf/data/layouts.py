@@ -5,10 +5,12 @@ Nothing outside a named folder is followed: links that lead out, and paths in a 
 
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from anogan_tf.annotations import PathLike
 from anogan_tf.data.entries import SUFFIXES, Entry, entries_of, is_image_name
 
 NORMAL_LABELS = ("good", "normal", "ok", "0")  # what is normal, unless the user names another label
@@ -33,7 +35,9 @@ COLUMNS = {
 }
 
 
-def list_images(paths, normal_class=None, root=None):
+def list_images(
+    paths: PathLike | Sequence[PathLike], normal_class: str | int | None = None, root: PathLike | None = None
+) -> list[Entry]:
     """The images below some paths, in the order of the paths and of the names.
 
     - a file of an image, an array or a volume, or several
@@ -57,7 +61,7 @@ def list_images(paths, normal_class=None, root=None):
         ValueError: if there is no image below a folder, none of `normal_class`, or a group on both sides of a split.
     """
     found = []
-    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+    for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
         found.append(divide(_with_normal(_list_path(Path(path), normal_class, root), normal_class)))
     if not found:
         raise ValueError("No paths given; name a folder or image files.")

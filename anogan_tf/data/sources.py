@@ -2,17 +2,19 @@
 
 import hashlib
 import os
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from anogan_tf.annotations import Array, PathLike, PixelArrays, Source
 from anogan_tf.data.disk import DiskArray
 from anogan_tf.data.entries import Entry, Picture, head_of, read_entry, read_mask
 from anogan_tf.data.layouts import list_images
 from anogan_tf.data.pictures import Head
-from anogan_tf.preparation import to_network, to_pixels
+from anogan_tf.preparation import Preparation, to_network, to_pixels
 
 AT_ONCE = min(os.cpu_count() or 1, 8)  # images that are read in parallel; each may be large
 QUANTILES = (0.001, 0.999)  # of an image's values, what its range is taken from: a hot pixel shall not decide it
@@ -25,11 +27,13 @@ class FileSource:
         entries: list of `Entry`; a row of the source is a number of this list.
     """
 
-    def __init__(self, entries):
+    def __init__(self, entries: list[Entry]) -> None:
         self.entries = entries
 
     @classmethod
-    def of(cls, paths, normal_class=None, root=None):
+    def of(
+        cls, paths: PathLike | Sequence[PathLike], normal_class: str | int | None = None, root: PathLike | None = None
+    ) -> "FileSource":
         """The images below some paths, see `list_images`."""
         return cls(list_images(paths, normal_class, root))
 
@@ -69,7 +73,15 @@ class ArraySource:
         name: what errors and reports call it.
     """
 
-    def __init__(self, pixels, labels, normal_class=None, masks=None, splits="", name="images"):
+    def __init__(
+        self,
+        pixels: PixelArrays,
+        labels: Array,
+        normal_class: str | int | None = None,
+        masks: Sequence[Array | None] | None = None,
+        splits: str | Sequence[str] = "",
+        name: str = "images",
+    ) -> None:
         splits = [splits] * len(pixels) if isinstance(splits, str) else [str(split) for split in splits]
         counts = {"labels": labels, "splits": splits, **({} if masks is None else {"masks": masks})}
         for what, values in counts.items():
@@ -132,7 +144,9 @@ class Sample(NamedTuple):
     reason: str
 
 
-def image_dataset(source, preparation, rows=None, display_side=0):
+def image_dataset(
+    source: Source, preparation: Preparation, rows: Sequence[int] | np.ndarray | None = None, display_side: int = 0
+) -> tf.data.Dataset:
     """Images of a source, read and prepared in parallel, in the order of the rows.
 
     Args:
@@ -184,7 +198,13 @@ def _encoded(text):
     return text.encode("utf-8", "backslashreplace")
 
 
-def read_samples(source, preparation, rows=None, display_side=0, strict=False):
+def read_samples(
+    source: Source,
+    preparation: Preparation,
+    rows: Sequence[int] | np.ndarray | None = None,
+    display_side: int = 0,
+    strict: bool = False,
+) -> Iterator[Sample]:
     """Yield the `Sample`s of `image_dataset`.
 
     Raises:
@@ -231,7 +251,9 @@ class Images(NamedTuple):
         return [entry.name for entry in self.entries]
 
 
-def load_images(paths, normal_class=None, root=None):
+def load_images(
+    paths: PathLike | Sequence[PathLike], normal_class: str | int | None = None, root: PathLike | None = None
+) -> Images:
     """All images below some paths, in memory: a list as `GAN.fit`, `calibrate` and `predict` take it.
 
     Of a set with labels all images are read; `Images.entries` says which are normal.

@@ -7,9 +7,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from anogan_tf.annotations import PathLike
 from anogan_tf.data.entries import Entry, Picture, as_mask, read_entry, read_mask
 from anogan_tf.data.layouts import check_labels, divide
 from anogan_tf.data.pictures import Head
+from anogan_tf.data.sources import FileSource
 
 SPLITS = {"train": "train", "test": "test", "validation": "val", "val": "val"}  # tfds's names and ours
 _TFDS_SPLIT = {"train": "train", "test": "test", "val": "validation"}
@@ -50,7 +52,7 @@ class TfdsSource:
         ValueError: if the set has no images, no labels, or none of that name.
     """
 
-    def __init__(self, name, normal_class=None, data_dir=None):
+    def __init__(self, name: str, normal_class: str | int | None = None, data_dir: PathLike | None = None) -> None:
         self._builder = open_set(name, data_dir)
         features = dict(self._builder.info.features)
         self._image, self.name = features["image"], self._builder.info.full_name
@@ -153,7 +155,7 @@ def _in_order():
     return tfds.ReadConfig(interleave_cycle_length=1)
 
 
-def prepare_set(source, name, data_dir=None, version="1.0.0"):
+def prepare_set(source: FileSource, name: str, data_dir: PathLike | None = None, version: str = "1.0.0") -> Path:
     """Write the images of files as a set of tensorflow-datasets: record files, read in place of the many.
 
     >>> prepare_set(FileSource.of("mvtec/bottle"), "mvtec/bottle")
@@ -193,7 +195,7 @@ def prepare_set(source, name, data_dir=None, version="1.0.0"):
         "group": tfds.features.Text(),
         "name": tfds.features.Text(),
     }
-    by_split = {}
+    by_split: dict[str, list[int]] = {}
     for row, entry in enumerate(entries):
         by_split.setdefault(_TFDS_SPLIT.get(entry.split, "train"), []).append(row)
     set_name, _, config = name.partition("/")

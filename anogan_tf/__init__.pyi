@@ -1,0 +1,56 @@
+"""The public names, and where each lives: what is imported when it is first used, and what type checkers see."""
+
+from .autoencoder import AdversarialAutoencoder as AdversarialAutoencoder
+from .calibration import Calibration as Calibration
+from .callbacks import Checkpoint as Checkpoint
+from .callbacks import SampleGrid as SampleGrid
+from .callbacks import TrainingWatch as TrainingWatch
+from .callbacks import image_grid as image_grid
+from .comparisons import by_complexity as by_complexity
+from .comparisons import discriminator_score as discriminator_score
+from .comparisons import embed_features as embed_features
+from .comparisons import nearest_neighbours as nearest_neighbours
+from .comparisons import nearest_pixels as nearest_pixels
+from .comparisons import one_class_svm as one_class_svm
+from .comparisons import pca_residual as pca_residual
+from .data import ArraySource as ArraySource
+from .data import FileSource as FileSource
+from .data import image_dataset as image_dataset
+from .data import list_images as list_images
+from .data import load_embedded as load_embedded
+from .data import load_images as load_images
+from .data.tfds_sets import TfdsSource as TfdsSource
+from .data.tfds_sets import prepare_set as prepare_set
+from .detector import AnoGAN as AnoGAN
+from .encoder import EncoderTrainer as EncoderTrainer
+from .evaluation import Evaluation as Evaluation
+from .evaluation import evaluate as evaluate
+from .gan import GAN as GAN
+from .inversion import Networks as Networks
+from .inversion import SearchResult as SearchResult
+from .inversion import search as search
+from .memory import Memory as Memory
+from .metrics import PixelMetrics as PixelMetrics
+from .metrics import auprc as auprc
+from .metrics import auroc as auroc
+from .metrics import image_metrics as image_metrics
+from .networks import build_discriminator as build_discriminator
+from .networks import build_encoder as build_encoder
+from .networks import build_generator as build_generator
+from .networks import feature_extractor as feature_extractor
+from .plots import contact_sheet as contact_sheet
+from .plots import embedding_figure as embedding_figure
+from .plots import loss_curves as loss_curves
+from .plots import roc_figure as roc_figure
+from .plots import score_histogram as score_histogram
+from .plots import search_strip as search_strip
+from .preparation import Preparation as Preparation
+from .report import write_report as write_report
+from .settings import SearchSettings as SearchSettings
+from .synthetic import SyntheticSource as SyntheticSource
+from .synthetic import draw_defect as draw_defect
+from .tiling import Tiling as Tiling
+from .tiling import random_tiles as random_tiles
+from .unfolding import Unfolding as Unfolding
+
+__version__: str

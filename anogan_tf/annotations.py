@@ -1,0 +1,32 @@
+"""Kinds of arguments that many public functions take, under names for type checkers and readers."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+
+PathLike = str | os.PathLike[str]
+Array = np.ndarray | Sequence[Any]  # and what NumPy makes one of, such as tensors
+PixelArrays = Array  # `[N, h, w]`, `[N, h, w, c]`, or a list of images of any sizes
+# Makes a progress display: called with a description and a total, it gives `advance(count=1)` to a `with`.
+Progress = Callable[[str, int], AbstractContextManager[Callable[..., Any]]]
+
+
+class Source(Protocol):
+    """A set of images, such as `FileSource`, that are read one by one."""
+
+    entries: list[Any]
+
+    def elements(self, rows: Any) -> Any:
+        """What `read` needs for each of some rows, as a `tf.data.Dataset` of tuples that begin with the row."""
+
+    def read(self, *element: Any) -> Any:
+        """The `Picture` of an element."""
+
+    def masks(self, rows: Any) -> Iterator[np.ndarray | ValueError | None]:
+        """Yield the mask of each of some rows."""
+
+    def head(self, row: int) -> Any:
+        """What is known of a row before it is read."""
