@@ -147,7 +147,8 @@ def test_a_loop_in_the_weights_ends(saved, tmp_path):
     def loop(file):
         file.create_group("a")["b"] = file["/"]
 
-    check_archive(write(tmp_path / "loop.keras", {**saved, "model.weights.h5": weights(loop)}))
+    with pytest.raises(UnsafeFile, match="and it holds 0$"):
+        check_archive(write(tmp_path / "loop.keras", {**saved, "model.weights.h5": weights(loop)}))
 
 
 @pytest.mark.parametrize("config", [b"", b"[" * 100_000, b"{", b"null", b"\xff\xfe"])
