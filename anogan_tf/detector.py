@@ -269,7 +269,8 @@ class AnoGAN(OneFileModel):
             residual = maps.residual_image(searched.images, searched.result.reconstruction)
             return searched.terms, residual if searched.layout is None else stitch(residual, searched.layout)
 
-        return tf.function(measure, input_signature=[tf.TensorSpec((None, *shape)), tf.TensorSpec((None, 2), tf.int32)])
+        rows = [tf.TensorSpec((None, *shape)), tf.TensorSpec((None, 2), tf.int32)]
+        return tf.function(measure, input_signature=rows, autograph=False)
 
     def predict(
         self,

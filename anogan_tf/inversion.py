@@ -156,8 +156,9 @@ def stages(networks, settings):
 def compile_stages(networks, settings, jit_compile=False):
     """`stages` as `tf.function`s with one trace each for the settings' block, whatever the number of images."""
     plain = stages(networks, settings)
-    advance = tf.function(plain.advance, jit_compile=jit_compile)
-    return Stages(tf.function(plain.begin), advance, tf.function(plain.finish))
+    # Nothing here is Python control flow over tensors; to look for some took half of the time of a trace.
+    compiled = functools.partial(tf.function, autograph=False)
+    return Stages(compiled(plain.begin), compiled(plain.advance, jit_compile=jit_compile), compiled(plain.finish))
 
 
 def map_blocks(function, rows, block):
@@ -173,7 +174,7 @@ def map_blocks(function, rows, block):
 
     rows = tf.nest.map_structure(to_blocks, rows)
     one = tf.nest.map_structure(lambda rows: tf.TensorSpec(rows.shape[1:], rows.dtype), rows)
-    made = tf.function(function).get_concrete_function(*one).structured_outputs
+    made = tf.function(function, autograph=False).get_concrete_function(*one).structured_outputs
     made = tf.nest.map_structure(lambda made: tf.TensorSpec(made.shape, made.dtype), made)
     # One block after another: two at once would share the cores and double the memory.
     stacked = tf.map_fn(lambda rows: function(*rows), rows, fn_output_signature=made, parallel_iterations=1)

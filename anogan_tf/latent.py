@@ -73,7 +73,7 @@ def whitening(outputs, prior, latent_dim, seed):
         A, `[latent_dim, latent_dim]` NumPy float32; the geometric mean of its singular values is 1.
     """
 
-    @tf.function
+    @tf.function(autograph=False)
     def product(seeds):
         z = draw(prior, AT_ONCE, latent_dim, seeds[0])
         with tf.GradientTape() as tape:

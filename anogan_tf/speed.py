@@ -161,7 +161,7 @@ def _runner(detector, refill=True):
     """The detector's search of prepared images as one `tf.function`."""
     ready, drawn = detector._ready_search(), tf.constant(detector._starts)
     images = tf.TensorSpec((None, *detector.image_shape), tf.float32)
-    return tf.function(lambda images: ready(images, drawn, refill=refill), input_signature=[images])
+    return tf.function(lambda images: ready(images, drawn, refill=refill), input_signature=[images], autograph=False)
 
 
 def _row(name, size, batch, steps, seconds, spread, loss, gflops=None, ceiling=None, peak=None):
@@ -217,7 +217,7 @@ def _tape_loop(subject, images):
     optimizer.build([z])
     features = extractor(images, training=False)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step():
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(z)
@@ -312,7 +312,7 @@ def _training(subject):
     gan = GAN(subject.gan.image_shape, preset=subject.size.preset)
     gan.compile()
     images = gan.preparation(pixels)
-    step = tf.function(lambda rows: gan.train_on_images(tf.gather(images, rows)))
+    step = tf.function(lambda rows: gan.train_on_images(tf.gather(images, rows)), autograph=False)
     order = tf.reshape(tf.range(len(pixels)), (-1, BATCH_SIZE))
 
     def bare():
@@ -409,7 +409,7 @@ def _machine():
 
 def _matmul_gflops(dtype, side=4096):
     matrix = tf.cast(tf.random.normal((side, side)), dtype)
-    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
+    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)), autograph=False)
     best = min(_seconds(lambda: product().numpy()) for _ in range(REPEATS + 2))
     return 2 * side**3 / best / 1e9
 

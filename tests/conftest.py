@@ -1,3 +1,4 @@
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -9,6 +10,17 @@ from anogan_tf.data import load_embedded
 from anogan_tf.detector import AnoGAN
 from anogan_tf.encoder import EncoderTrainer
 from anogan_tf.gan import GAN
+
+
+def pytest_configure():
+    gc.set_threshold(200_000, 20, 20)  # traces are millions of small objects; looking through them took an eighth of the time
+
+
+def pytest_collection_modifyitems(items):
+    """With several processes (`-n 2 --dist loadgroup`) what is made once for many tests is made in one of them."""
+    for item in items:
+        trained = {"trained_gan", "trained_encoder"} & {*getattr(item, "fixturenames", ())}
+        item.add_marker(pytest.mark.xdist_group("trained" if trained else item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +52,7 @@ def trained_gan(boots):
 def trained_encoder(trained_gan, boots):
     trainer = EncoderTrainer.from_gan(trained_gan)
     trainer.compile()
-    trainer.fit(boots.train[:1800], epochs=5, verbose=0)
+    trainer.fit(boots.train[:1800], epochs=7, verbose=0)
     return trainer.encoder
 
 

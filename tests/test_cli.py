@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -85,7 +86,8 @@ def test_a_run_is_repeated_from_its_record(model, good, tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", '{"command": {"colour": 1}}', '{"settings": {}}', '{"command": 3}'])
 def test_a_record_that_is_none_is_named(text, tmp_path):
     (tmp_path / "run.json").write_text(text)
-    assert "run.json" in anogan("train", "--config", tmp_path / "run.json", "-o", tmp_path / "m.keras", status=2)
+    said = anogan("train", "--config", tmp_path / "run.json", "-o", tmp_path / "m.keras", status=2)
+    assert "run.json" in re.sub(r"[\s│]", "", said)  # which typer wraps in a box
 
 
 def test_an_interrupted_run_is_gone_on_with(model, good, tmp_path, monkeypatch):

@@ -66,9 +66,10 @@ def test_residual_is_not_signed(trained_detector, boots):
 
 def test_the_search_searches(trained_gan, boots):
     """Reconstructions come nearer than the start, and boots nearer than other garments."""
-    scores = [predict(AnoGAN.from_gan(trained_gan, steps=steps), boots.test)["score"] for steps in (0, 100)]
+    pixels, labels = boots.test[::2], boots.test_label[::2]
+    scores = [predict(AnoGAN.from_gan(trained_gan, steps=steps), pixels)["score"] for steps in (0, 100)]
     assert (scores[1] < scores[0]).mean() > 0.99
-    normal, anomalous = (np.median(scores[1][boots.test_label == label]) for label in (0, 1))
+    normal, anomalous = (np.median(scores[1][labels == label]) for label in (0, 1))
     assert anomalous > 1.8 * normal
 
 
@@ -85,14 +86,14 @@ def traces(detector):
 
 def test_bit_identical_alone_in_any_batch_in_any_order_again_and_reloaded(trained_detector, boots, tmp_path):
     """500 steps with a trained generator: the last bit would grow into the third digit."""
-    pixels = boots.test[250:314]
+    pixels = boots.test[270:302]
     together = predict(trained_detector, pixels)
     assert (together["steps"] == 500).all()
-    order = np.random.default_rng(0).permutation(64)
+    order = np.random.default_rng(0).permutation(32)
     assert_same(together, predict(trained_detector, pixels[order]), order)
     assert_same(together, predict(trained_detector, pixels, batch_size=7))
     assert_same(together, predict(trained_detector, pixels))
-    for row in (0, 33):
+    for row in (0, 17):
         assert_same(together, predict(trained_detector, pixels[row : row + 1]), slice(row, row + 1))
     trained_detector.save(tmp_path / "detector.keras")
     assert_same(together, predict(AnoGAN.load(tmp_path / "detector.keras"), pixels))
