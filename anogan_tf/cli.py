@@ -639,6 +639,9 @@ Methods = Annotated[
         help="What is compared; also typicality, surprise, neighbours, wgan-gp, hinge, and the sweeps lambda and gamma.",
     ),
 ]
+Mistakes = Annotated[
+    str, typer.Option(metavar="METHOD", help="Measure nothing; draw the worst mistakes of this method over all classes.")
+]
 
 
 def _add_benchmark(name, description):
@@ -652,9 +655,7 @@ def _add_benchmark(name, description):
         epochs: Annotated[
             Optional[int], typer.Option(show_default="the benchmark's", min=1, help="Passes over the training images.")
         ] = None,
-        mistakes: Annotated[
-            str, typer.Option(metavar="METHOD", help="Measure nothing; draw the worst mistakes of this method over all classes.")
-        ] = "",
+        mistakes: Mistakes = "",
     ):
         with _errors():
             with _loading():
@@ -686,11 +687,16 @@ def tiles(
         ),
     ] = "",
     epochs: Annotated[Optional[int], typer.Option(show_default="20", min=1, help="Passes over the training patches.")] = None,
+    mistakes: Mistakes = "",
 ):
     """Magnetic tiles, by kind of defect: pixels and images."""
     with _errors():
         with _loading():
-            from anogan_tf.tile_benchmark import run_tiles
+            from anogan_tf.tile_benchmark import draw_mistakes, run_tiles
+        if mistakes:
+            for picture in draw_mistakes(path, out, mistakes, progress=_progress, **_given(epochs=epochs)):
+                console.print(f"Wrote {picture}.")
+            return
         options = {**({"methods": methods} if methods else {}), **_given(epochs=epochs)}
         run_tiles(path, out, seeds=seeds, defects=defects, progress=_progress, **options)
         console.print(f"Wrote {out / 'tiles.md'} and tiles.jsonl; trained networks are in {out / 'models'}.")

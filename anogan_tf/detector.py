@@ -333,10 +333,6 @@ class AnoGAN(OneFileModel):
         images, full = self._with_sizes(tf.convert_to_tensor(images))
         return super().predict_on_batch((images, full if sizes is None else tf.cast(sizes, tf.int32)))
 
-    def predict_step(self, data):
-        """Keras calls this with a batch of what `predict` has made of x."""
-        return self._answer(*keras.utils.unpack_x_y_sample_weight(data)[0])
-
     def call(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         """`predict` for one batch of pixels, as a dict of tensors. NaN and floats outside [0, 1] are not looked for."""
         return self._answer(*self._with_sizes(self.preparation(pixels)))
@@ -506,9 +502,13 @@ class AnoGAN(OneFileModel):
         return networks.feature_extractor(self.discriminator, self.features)
 
     def make_predict_function(self, force=False):
-        """Keras calls this before it traces `predict`."""
-        self._ready_search()
-        return super().make_predict_function(force)
+        """Keras calls this before `predict`; its own function would be traced for each of the first two numbers of images."""
+        if self.predict_function is None or force:
+            self._ready_search()
+            rows = [tf.TensorSpec((None, *self.preparation.image_shape)), tf.TensorSpec((None, 2), tf.int32)]
+            answer = tf.function(self._answer, input_signature=rows, autograph=False)
+            self.predict_function = lambda batches: answer(*keras.utils.unpack_x_y_sample_weight(batches[0])[0])
+        return self.predict_function
 
     def _ready_search(self):
         """`search` with this detector's networks, as copies made for it, its settings and compiled stages."""

@@ -2,6 +2,9 @@ import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores; threads of each would be in the others' way
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ def pytest_configure():
     gc.set_threshold(200_000, 20, 20)  # traces are millions of small objects; looking through them took an eighth of the time
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(items):
     """With several processes (`-n 2 --dist loadgroup`) what is made once for many tests is made in one of them."""
     for item in items:

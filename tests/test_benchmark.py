@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from anogan_tf import benchmark, comparisons, metrics, tile_benchmark, workflows
+from anogan_tf import benchmark, comparisons, metrics, plots, tile_benchmark, workflows
 from anogan_tf.cli import app
 from anogan_tf.detector import AnoGAN
 from anogan_tf.preparation import Preparation
@@ -241,6 +241,21 @@ def test_tiles_by_kind_of_defect(tile_set, tmp_path, monkeypatch):
     assert table.count("| AnoGAN, `encoder` |") == 3 and "| PRO |" in table
     with pytest.raises(ValueError, match="no pictures of the kind 'blowhole'"):
         tile_benchmark.run_tiles(tile_set, tmp_path, methods=["pca"], epochs=1)
+    drawn = []
+    monkeypatch.setattr(
+        tile_benchmark, "contact_sheet", lambda *pictures, columns: drawn.append(pictures) or plots.contact_sheet(*pictures)
+    )
+    monkeypatch.setattr(tile_benchmark, "MISTAKES", 3)
+    paths = tile_benchmark.draw_mistakes(tile_set, tmp_path, "pca_complexity", epochs=1)
+    assert [path.name for path in paths] == ["tiles-pca_complexity-misses.png", "tiles-pca_complexity-false-alarms.png"]
+    titles = [[title.split(": ") for title in one[3]] for one in drawn]
+    assert [len(one) for one in titles] == [3, 3] and all(kind == "good" for kind, _ in titles[1])
+    assert not any(kind == "good" for kind, _ in titles[0])
+    for found, order in zip(titles, (1, -1)):
+        scores = [float(score) for _, score in found]
+        assert scores == sorted(scores, reverse=order < 0)
+    with pytest.raises(ValueError, match="magic: no such method"):
+        tile_benchmark.draw_mistakes(tile_set, tmp_path, "magic")
 
 
 def test_tiles_without_groups_are_refused(tmp_path):
