@@ -19,12 +19,10 @@ def pytest_configure():
     gc.set_threshold(200_000, 20, 20)  # traces are millions of small objects; looking through them took an eighth of the time
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
-def pytest_collection_modifyitems(items):
+def pytest_itemcollected(item):
     """With several processes (`-n 2 --dist loadgroup`) what is made once for many tests is made in one of them."""
-    for item in items:
-        trained = {"trained_gan", "trained_encoder"} & {*getattr(item, "fixturenames", ())}
-        item.add_marker(pytest.mark.xdist_group("trained" if trained else item.path.stem))
+    trained = {"trained_gan", "trained_encoder"} & {*getattr(item, "fixturenames", ())}
+    item.add_marker(pytest.mark.xdist_group("trained" if trained else item.path.stem))
 
 
 @pytest.fixture(scope="session")
