@@ -4,7 +4,7 @@ VENV = .venv
 LOWEST = .venv-lowest
 BIN = $(VENV)/bin
 PIP = python -m pip install --quiet --disable-pip-version-check
-PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-lowest lint coverage docs clean
 

@@ -6,6 +6,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores; threads of
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
+import keras
 import numpy as np
 import pytest
 
@@ -13,16 +14,11 @@ from anogan_tf.data import load_embedded
 from anogan_tf.detector import AnoGAN
 from anogan_tf.encoder import EncoderTrainer
 from anogan_tf.gan import GAN
+from anogan_tf.saving import locked
 
 
 def pytest_configure():
     gc.set_threshold(200_000, 20, 20)  # traces are millions of small objects; looking through them took an eighth of the time
-
-
-def pytest_itemcollected(item):
-    """With several processes (`-n 2 --dist loadgroup`) what is made once for many tests is made in one of them."""
-    trained = {"trained_gan", "trained_encoder"} & {*getattr(item, "fixturenames", ())}
-    item.add_marker(pytest.mark.xdist_group("trained" if trained else item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -42,20 +38,43 @@ def tiny_gan():
 
 
 @pytest.fixture(scope="session")
-def trained_gan(boots):
-    """The default networks after some thousand steps on real boots: far enough that boots come out as boots."""
-    gan = GAN((28, 28, 1))
-    gan.compile()
-    gan.fit(boots.train[:1800], epochs=10, verbose=0)
-    return gan
+def trained(tmp_path_factory):
+    """`trained(name, train)`: a model that `train()` makes, once for all processes of a run."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+    def load_or_train(name, train):
+        path = folder / f"{name}.keras"
+        with locked(path, wait=True):
+            if not path.exists():
+                train().save(path)
+            return keras.saving.load_model(path)
+
+    return load_or_train
 
 
 @pytest.fixture(scope="session")
-def trained_encoder(trained_gan, boots):
-    trainer = EncoderTrainer.from_gan(trained_gan)
-    trainer.compile()
-    trainer.fit(boots.train[:1800], epochs=7, verbose=0)
-    return trainer.encoder
+def trained_gan(trained, boots):
+    """The default networks after some thousand steps on real boots: far enough that boots come out as boots."""
+
+    def train():
+        gan = GAN((28, 28, 1))
+        gan.compile()
+        gan.fit(boots.train[:1800], epochs=10, verbose=0)
+        return gan
+
+    return trained("gan", train)
+
+
+@pytest.fixture(scope="session")
+def trained_encoder(trained, trained_gan, boots):
+    def train():
+        trainer = EncoderTrainer.from_gan(trained_gan)
+        trainer.compile()
+        trainer.fit(boots.train[:1800], epochs=7, verbose=0)
+        return trainer
+
+    return trained("encoder", train).encoder
 
 
 @pytest.fixture(scope="session")
