@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV = .venv
 LOWEST = .venv-lowest
 BIN = $(VENV)/bin
-PIP = python -m pip install --quiet --disable-pip-version-check
-PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile
+UV = $(BIN)/python -m uv
+INSTALL = $(UV) pip install --quiet --python
+PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-lowest lint coverage docs clean
 
@@ -30,23 +31,23 @@ coverage: $(VENV)/installed-dev
 docs: $(VENV)/installed-dev
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
 
-$(VENV)/bin/python:
+# uv installs in seconds what takes pip minutes, and knows what the lowest versions are.
+$(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
-$(VENV)/installed: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(BIN)/$(PIP) -e .
+$(VENV)/installed: setup.cfg pyproject.toml | $(VENV)/bin/uv
+	$(INSTALL) $(VENV) -e .
 	touch $@
 
-$(VENV)/installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(BIN)/$(PIP) -e '.[dev]'
-	$(BIN)/$(PIP) --no-deps tensorflow-serving-api
+$(VENV)/installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/uv
+	$(INSTALL) $(VENV) -e '.[dev]'
+	$(INSTALL) $(VENV) --no-deps tensorflow-serving-api
 	touch $@ $(VENV)/installed
 
-# uv, since pip has no word for the lowest versions.
-$(LOWEST)/installed: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(BIN)/$(PIP) uv
-	$(BIN)/python -m uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
-	$(BIN)/python -m uv pip install --quiet --python $(LOWEST) --resolution lowest-direct -e '.[test]'
+$(LOWEST)/installed: setup.cfg pyproject.toml | $(VENV)/bin/uv
+	$(UV) venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(INSTALL) $(LOWEST) --resolution lowest-direct -e '.[test]'
 	touch $@
 
 clean:

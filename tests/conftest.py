@@ -21,6 +21,14 @@ def pytest_configure():
     gc.set_threshold(200_000, 20, 20)  # traces are millions of small objects; looking through them took an eighth of the time
 
 
+# Those that take longest: begun last, one process would end long after the others (`--dist loadfile --no-loadscope-reorder`).
+FIRST = ("test_notebooks", "test_detector", "test_serving", "test_cli", "test_speed", "test_distribution", "test_evaluation")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+
+
 @pytest.fixture(scope="session")
 def boots():
     return load_embedded()

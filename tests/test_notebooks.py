@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-SMALL = {"ANOGAN_NOTEBOOK_EPOCHS": "1", "ANOGAN_NOTEBOOK_STEPS": "3"}
+SMALL = {"ANOGAN_NOTEBOOK_EPOCHS": "1", "ANOGAN_NOTEBOOK_STEPS": "1"}
 # What a notebook must have printed.
 PROMISES = {
     "1_train_and_detect": "same scores: True",

@@ -81,7 +81,7 @@ def test_a_discriminator_that_has_won_is_told_of(tiny_gan):
 def test_a_training_that_goes_well_is_not_told_of(boots, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        workflows.train_gan(boots.train[:500], tmp_path, (28, 28, 1), epochs=17)
+        workflows.train_gan(boots.train[:500], tmp_path, (16, 16, 1), epochs=17)
 
 
 def test_what_was_noticed_reaches_whoever_trains(pixels, tmp_path, monkeypatch):
