@@ -47,7 +47,8 @@ $(VENV)/installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/uv
 
 $(LOWEST)/installed: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	$(UV) venv --quiet --clear --python $(BIN)/python $(LOWEST)
-	$(INSTALL) $(LOWEST) --resolution lowest-direct -e '.[test]'
+	# Newer tensorflow-metadata doesn't say that it needs a protobuf which TensorFlow 2.19 can't have.
+	$(INSTALL) $(LOWEST) --resolution lowest-direct -e '.[test]' 'tensorflow-metadata>=1.16,<1.18'
 	touch $@
 
 clean:
