@@ -5,6 +5,8 @@ LOWEST = .venv-lowest
 BIN = $(VENV)/bin
 UV = $(BIN)/python -m uv
 INSTALL = $(UV) pip install --quiet --python
+# What tensorflow-datasets brings; the newest don't say that they need a protobuf that TensorFlow 2.19 can't have, and NumPy 2.
+OF_THEIR_TIME = 'tensorflow-metadata>=1.16,<1.18' 'pyarrow>=19,<20'
 PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-lowest lint coverage docs clean
@@ -47,8 +49,7 @@ $(VENV)/installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/uv
 
 $(LOWEST)/installed: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	$(UV) venv --quiet --clear --python $(BIN)/python $(LOWEST)
-	# Newer tensorflow-metadata doesn't say that it needs a protobuf which TensorFlow 2.19 can't have.
-	$(INSTALL) $(LOWEST) --resolution lowest-direct -e '.[test]' 'tensorflow-metadata>=1.16,<1.18'
+	$(INSTALL) $(LOWEST) --resolution lowest-direct -e '.[test]' $(OF_THEIR_TIME)
 	touch $@
 
 clean:
