@@ -17,7 +17,8 @@ CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 MEMBERS = {"metadata.json", CONFIG, WEIGHTS}
 MOST_CONFIG = 64 * 2**20  # bytes of the configuration; a detector's has some ten thousand
 MOST_GROWTH = 20  # times as large as the file may what is unpacked of it be
-OWN = ("AnoGAN", "GAN", "EncoderTrainer", "AdversarialAutoencoder", "Preparation", "Memory")
+OWN_MODELS, OWN_LAYERS = ("AnoGAN", "GAN", "EncoderTrainer", "AdversarialAutoencoder"), ("Preparation", "Memory")
+NEW_NETWORKS = ("image_shape", "latent_dim", "preset", "width")  # what a model makes networks by; a file holds its own
 LAYERS = (
     "Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "CenterCrop", "Concatenate", "Conv2D",
     "Conv2DTranspose", "Cropping2D", "Dense", "DepthwiseConv2D", "Dropout", "ELU", "Flatten", "GaussianDropout", "GaussianNoise",
@@ -70,7 +71,7 @@ def check_archive(path, trusted=()):
 
 def _allowed():
     """Names of classes, `module.Name` or as they are registered."""
-    names = {f"keras.layers.{name}" for name in LAYERS} | {f"anogan_tf>{name}" for name in OWN}
+    names = {f"keras.layers.{name}" for name in LAYERS} | {f"anogan_tf>{name}" for name in OWN_MODELS + OWN_LAYERS}
     for module in WHOLE_MODULES:
         members = vars(_submodule(module)).items()
         names |= {f"keras.{module}.{name}" for name, member in members if isinstance(member, type)}
@@ -113,8 +114,11 @@ def _name_of(value):
 def _count_weights(config):
     """How many weights the networks and layers of a model have, or of a network that is none of this package's models."""
     parts = [config]
-    if str(config.get("registered_name")).startswith("anogan_tf>"):
-        parts = [part for part in config["config"].values() if isinstance(part, dict) and "class_name" in part]
+    if config.get("registered_name") in {f"anogan_tf>{name}" for name in OWN_MODELS}:
+        given = config["config"]
+        if asked := [name for name in NEW_NETWORKS if name in given]:
+            raise UnsafeFile(f"it asks for new networks ({', '.join(asked)})")
+        parts = [part for part in given.values() if isinstance(part, dict) and "class_name" in part]
     with keras.StatelessScope(initialize_variables=False):  # which makes variables without their values
         parts = [keras.saving.deserialize_keras_object(copy.deepcopy(part)) for part in parts]
     return sum(math.prod(weights.shape) for part in parts for weights in getattr(part, "weights", ()))

@@ -8,11 +8,12 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from anogan_tf.annotations import PathLike
 from anogan_tf.data.entries import entries_of, is_image_name, read_entry
@@ -28,6 +29,7 @@ try:
     from apache_beam.io.filesystems import FileSystems
     from apache_beam.ml.inference.base import ModelHandler, RunInference
     from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.runner import PipelineState
 except ImportError:
     raise ImportError("Scoring by a runner needs Apache Beam: pip install apache-beam") from None
 
@@ -70,6 +72,7 @@ def score_on_beam(
     runner: str = "DirectRunner",
     options: Sequence[str] = (),
     strict: bool = False,
+    overwrite: bool = False,
 ) -> Counts:
     """Score images by a Beam pipeline; the scores are those of `score_files`.
 
@@ -83,11 +86,17 @@ def score_on_beam(
         runner: the name of a Beam runner.
         options: arguments of the pipeline as on a command line, such as `["--flink_master=localhost:8081"]`.
         strict: whether an image that can't be read ends the run.
+        overwrite: whether results of another run in the folder may be replaced, once this one has ended.
 
     Returns:
         `Counts`.
+
+    Raises:
+        ValueError: for a folder with results, a model that is none; for a run that failed.
     """
-    handler = SavedModelHandler(find_version(model))
+    handler, old = SavedModelHandler(find_version(model)), _results(out)
+    if old and not overwrite:
+        raise ValueError(f"{min(old)} is of another run; choose another folder with -o, or pass --overwrite.")
     pipeline = beam.Pipeline(options=PipelineOptions([f"--runner={runner}", *options]))
     queries = pipeline | "Read" >> images
     # An image's place in a batch changes nothing; on its way from many readers to many workers it may be any.
@@ -102,6 +111,11 @@ def score_on_beam(
         found | f"Write {name}" >> written
     result = pipeline.run()
     result.wait_until_finish()
+    if result.state != PipelineState.DONE:
+        raise ValueError(f"The runner says that the run is {result.state}; {out} is as it was, or has a part of the results.")
+    now = _results(out)
+    if left := [path for path, changed in old.items() if now.get(path) == changed]:  # shards that this run has none of
+        FileSystems.delete(left)
     return Counts(*(_counted(result, name) for name in Counts._fields))
 
 
@@ -117,16 +131,11 @@ def find_version(model):
     return os.path.join(model, str(max(versions)))
 
 
-def old_results(out):
-    """The files in a folder that `score_on_beam` would write beside, from another run."""
+def _results(out):
+    """The shards in a folder, and when each was changed."""
     names = ("scores", "skipped")
     found = FileSystems.match([FileSystems.join(str(out), f"{name}-*-of-*.csv") for name in names])
-    return [file.path for result in found for file in result.metadata_list]
-
-
-def remove(files):
-    """Remove `old_results`."""
-    FileSystems.delete(files)
+    return {file.path: file.last_updated_in_seconds for result in found for file in result.metadata_list}
 
 
 class ReadPatterns(beam.PTransform):
@@ -136,7 +145,7 @@ class ReadPatterns(beam.PTransform):
         patterns: such as "parts/*.png", or "gs://bucket/parts/**" for all below.
     """
 
-    def __init__(self, patterns):
+    def __init__(self, patterns: Iterable[PathLike]) -> None:
         super().__init__()
         self._patterns = [str(pattern) for pattern in patterns]
         for pattern, found in zip(self._patterns, FileSystems.match(self._patterns, limits=[1] * len(self._patterns))):
@@ -156,7 +165,7 @@ class ReadTfds(beam.PTransform):
         splits: names of its splits.
     """
 
-    def __init__(self, builder, splits):
+    def __init__(self, builder: tfds.core.DatasetBuilder, splits: Sequence[str]) -> None:
         super().__init__()
         self._builder, self._splits = builder, splits
 
@@ -174,9 +183,9 @@ class ReadTfds(beam.PTransform):
 class SavedModelHandler(ModelHandler):
     """Loads an exported detector and asks it: for `RunInference`, from `Query`s to pairs of a `Query` and what the model says."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: PathLike) -> None:
         super().__init__()
-        self._folder = folder
+        self._folder = str(folder)
 
     def load_model(self):
         return tf.saved_model.load(self._folder)

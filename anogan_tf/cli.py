@@ -441,8 +441,8 @@ def score(
             local = {"--normal-class": normal_class, "--root": root, "--maps": maps, "--resume": resume}
             if given := [name for name, value in local.items() if value]:
                 raise ValueError(f"{', '.join(given)}: not together with --runner.")
-            options = {"runner": runner, "options": shlex.split(runner_options), "strict": strict}
-            _score_on_beam(model, images, tfds, data_dir, split.value, out, overwrite, options)
+            options = {"runner": runner, "options": shlex.split(runner_options), "strict": strict, "overwrite": overwrite}
+            _score_on_beam(model, images, tfds, data_dir, split.value, out, options)
             return
         if far := [place for place in (model, out, *(images or ())) if isinstance(place, str)]:
             raise ValueError(f"{far[0]} isn't on this machine: only a runner can read and write there (--runner).")
@@ -473,17 +473,13 @@ def score(
         _end_with_skipped(scored.skipped)
 
 
-def _score_on_beam(model, images, tfds, data_dir, split, out, overwrite, options):
+def _score_on_beam(model, images, tfds, data_dir, split, out, options):
     """What `anogan score --runner` does; `options` are those of `score_on_beam`."""
     if bool(images) == bool(tfds):
         raise ValueError("Name images by patterns of files, or a set with --tfds; one of the two.")
     with _loading():
         from anogan_tf import beam
         from anogan_tf.data.tfds_sets import open_set, splits_of
-    if old := beam.old_results(out):
-        if not overwrite:
-            raise ValueError(f"{old[0]} is of another run; choose another folder with -o, or pass --overwrite.")
-        beam.remove(old)
     if tfds:
         builder = open_set(tfds, data_dir)
         source = beam.ReadTfds(builder, splits_of(builder, split))

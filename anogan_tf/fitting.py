@@ -101,9 +101,7 @@ class PixelModel(OneFileModel):
             steps_per_epoch=steps_per_epoch,
         )
 
-    def fit_on(
-        self, x: PixelArrays | DiskArray | tf.data.Dataset, batch_size: int = BATCH_SIZE, epochs: int = 1, **options: Any
-    ) -> None:
+    def fit_on(self, x: PixelArrays | DiskArray, batch_size: int = BATCH_SIZE, epochs: int = 1, **options: Any) -> None:
         """`fit` until `epochs` passes have been made in all, from wherever the step count stands: after loading, mid-pass too.
 
         Args:

@@ -156,7 +156,7 @@ def stages(networks, settings):
 def compile_stages(networks, settings, jit_compile=False):
     """`stages` as `tf.function`s with one trace each for the settings' block, whatever the number of images."""
     plain = stages(networks, settings)
-    # Nothing here is Python control flow over tensors; to look for some took half of the time of a trace.
+    # Nothing here is Python control flow over tensors; looking for some would only take time.
     compiled = functools.partial(tf.function, autograph=False)
     return Stages(compiled(plain.begin), compiled(plain.advance, jit_compile=jit_compile), compiled(plain.finish))
 

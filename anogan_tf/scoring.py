@@ -232,14 +232,31 @@ def _file_name(number, sample, suffix):
 def _draw_most_anomalous(detector, source, rows, names, out):
     """Draw the contact sheet. Its few images are searched once more: an interrupted run has left no more than their scores."""
     row_of = {source.entries[row].name: row for row in rows if source.entries[row].name in names}
-    shown = [row_of[name] for name in names]
+
+    def title(sample, score, p_value):
+        return f"{sample.entry.label} {Path(sample.entry.name).name[-24:]}  {score:.4g}  p={p_value:.3f}".strip()
+
+    draw_sheet(detector, source, [row_of[name] for name in names], out / "contact_sheet.png", title)
+
+
+def draw_sheet(detector, source, rows, path, title, columns=3):
+    """Score a few images and draw a contact sheet of them.
+
+    Args:
+        detector: a calibrated `AnoGAN`.
+        source: a `FileSource` or `TfdsSource`.
+        rows: of the source, in the order of the sheet; what can't be read is left out.
+        path: of the picture.
+        title: from a `Sample`, its score and its p-value to what stands above it.
+        columns: images in a row.
+    """
     drawn = {}
-    for batch, results, residuals in score_batches(detector, source, sorted(shown), []):
-        for row, sample in enumerate(batch):
-            step = -(-max(residuals[row].shape) // DISPLAY_SIDE)
-            heat = detector.heatmap([residuals[row]])[0]
-            pictures = (to_pixels(sample.image), results["reconstruction"][row], heat)
-            title = f"{sample.entry.label} {Path(sample.entry.name).name[-24:]}".strip()
-            title += f"  {results['score'][row]:.4g}  p={results['p_value'][row]:.3f}"
-            drawn[sample.row] = (*(picture[::step, ::step] for picture in pictures), title)
-    plots.save_figure(plots.contact_sheet(*zip(*(drawn[row] for row in shown if row in drawn))), out / "contact_sheet.png")
+    for batch, results, residuals in score_batches(detector, source, sorted(rows), []):
+        for number, sample in enumerate(batch):
+            step = -(-max(residuals[number].shape) // DISPLAY_SIDE)
+            heat = detector.heatmap([residuals[number]])[0]
+            pictures = (to_pixels(sample.image), results["reconstruction"][number], heat)
+            above = title(sample, results["score"][number], results["p_value"][number])
+            drawn[sample.row] = (*(picture[::step, ::step] for picture in pictures), above)
+    sheet = plots.contact_sheet(*zip(*(drawn[row] for row in rows if row in drawn)), columns=columns)
+    plots.save_figure(sheet, path)

@@ -17,11 +17,10 @@ from anogan_tf.data.layouts import divide
 from anogan_tf.detector import AnoGAN
 from anogan_tf.evaluation import count_pixels, kind_of, masks_of
 from anogan_tf.metrics import PixelMetrics
-from anogan_tf.plots import contact_sheet, save_figure
-from anogan_tf.preparation import Preparation, to_pixels
+from anogan_tf.preparation import Preparation
 from anogan_tf.records import markdown_table
 from anogan_tf.saving import replacing
-from anogan_tf.scoring import rows_to_score, score_batches
+from anogan_tf.scoring import draw_sheet, rows_to_score, score_batches
 from anogan_tf.tiling import Tiling
 from anogan_tf.workflows import TILE_EPOCHS, TILES, calibrate_on, read_normals, silent, train_files
 
@@ -93,7 +92,7 @@ def run_tiles(path, out, *, seeds=1, defects=None, methods=METHODS, epochs=None,
     ]
     source = read_tiles(path) if plan else None
     for seed, method in plan:
-        detector, _ = _detector(method, source, out, seed, epochs, progress)
+        detector = _detector(method, source, out, seed, epochs, progress)
         head = {"dataset": "tiles", "normal_class": NORMAL, "seed": seed, "method": method}
         for row in _measure(detector, source, defects, wanted, progress):
             append_row(table, {**head, **row, "config": _config(method, epochs), **dated()})
@@ -121,9 +120,9 @@ def draw_mistakes(path, out, method, *, epochs=None, progress=silent):
     if method not in METHODS:
         raise ValueError(f"{method}: no such method of this benchmark; there are {', '.join(METHODS)}.")
     source, paths = read_tiles(path), []
-    detector, split = _detector(method, source, Path(out), 0, epochs or TILE_EPOCHS, progress)
+    detector = _detector(method, source, Path(out), 0, epochs or TILE_EPOCHS, progress)
     if detector.calibration is None:  # which the heatmaps' scale is of
-        calibrate_on(detector, source, split.held_out, progress=progress)
+        calibrate_on(detector, source, _read_normals(source, 0, progress)[1].held_out, progress=progress)
     rows, scores = np.array(rows_to_score(source)), []
     with progress("Scoring", len(rows)) as advance:
         for batch, results, _ in score_batches(detector, source, rows, [], strict=True):
@@ -133,35 +132,30 @@ def draw_mistakes(path, out, method, *, epochs=None, progress=silent):
     for what, sign, kind in (("misses", 1, ~good), ("false-alarms", -1, good)):
         worst = rows[kind][np.argsort(sign * scores[kind], kind="stable")[:MISTAKES]]
         paths.append(Path(out) / f"tiles-{method}-{what}.png")
-        save_figure(contact_sheet(*_pictures(detector, source, worst), columns=2), paths[-1])
+        draw_sheet(detector, source, worst, paths[-1], lambda sample, score, _: f"{sample.entry.label}: {score:.3g}", columns=2)
     return paths
 
 
-def _pictures(detector, source, rows):
-    """Queries, reconstructions, heatmaps and titles of some rows, in their order, as `contact_sheet` takes them."""
-    found = {}
-    for batch, results, residuals in score_batches(detector, source, sorted(rows), [], strict=True):
-        for number, sample in enumerate(batch):
-            pictures = to_pixels(sample.image), results["reconstruction"][number], detector.heatmap([residuals[number]])[0]
-            found[sample.row] = (*pictures, f"{sample.entry.label}: {results['score'][number]:.3g}")
-    return zip(*(found[row] for row in rows))
-
-
 def _detector(method, source, out, seed, epochs, progress):
-    """The detector of a method, and the `Split` of the good tiles."""
-    model, preparation = out / "models" / f"tiles-seed{seed}-epochs{epochs}.keras", Preparation(**PREPARATION)
-    shape, settings = (SIDE, SIDE, 1), SETTINGS[method]
-    pool, split = read_normals(source, preparation, shape, TILES, seed=seed, progress=progress)
-    if method.startswith("pca"):
+    preparation, shape, settings = Preparation(**PREPARATION), (SIDE, SIDE, 1), SETTINGS[method]
+    of_a_pca, relative = method.startswith("pca"), "score" in settings
+    if of_a_pca or relative:
+        pool, split = _read_normals(source, seed, progress)
+    if of_a_pca:
         tiles = pool.pixels.take(np.flatnonzero(np.isin(pool.rows, split.trained)))
         detector = comparisons.pca_detector(tiles, shape, tiling=TILING, preparation=preparation)
     else:
+        model = out / "models" / f"tiles-seed{seed}-epochs{epochs}.keras"
         if not model.exists():
             options = {"tile": shape[:2], "tiling": TILING, "seed": seed, "progress": progress}
             train_files(source, model, preparation, training={"epochs": epochs}, searching={}, **options)
         detector = AnoGAN.load(model)
     detector = detector.with_settings(**settings)
-    return calibrate_on(detector, source, split.held_out, progress=progress) if "score" in settings else detector, split
+    return calibrate_on(detector, source, split.held_out, progress=progress) if relative else detector
+
+
+def _read_normals(source, seed, progress):
+    return read_normals(source, Preparation(**PREPARATION), (SIDE, SIDE, 1), TILES, seed=seed, progress=progress)
 
 
 def _measure(detector, source, defects, wanted, progress):

@@ -145,6 +145,20 @@ def test_networks_that_would_fill_the_memory_are_refused(saved, tmp_path):
         pass
 
 
+def test_new_networks_and_layers_that_would_fill_the_memory_are_refused(saved, tmp_path):
+    config = json.loads(saved["config.json"])
+    config["config"] |= {"generator": None, "latent_dim": 10**9, "width": 10**6}
+    with pytest.raises(UnsafeFile, match=r"it asks for new networks \(latent_dim, width\)"):
+        check_archive(write(tmp_path / "new.keras", {**saved, "config.json": json.dumps(config)}))
+    memory = {"module": "anogan_tf.memory", "class_name": "Memory", "registered_name": "anogan_tf>Memory"}
+    memory |= {"config": {"count": 10**9, "image_shape": [1024, 1024, 1], "other": config["config"]["discriminator"]}}
+    with pytest.raises((UnsafeFile, TypeError), match="weights, and it holds|Memory"):
+        check_archive(write(tmp_path / "memory.keras", {**saved, "config.json": json.dumps(memory)}))
+    del memory["config"]["other"]
+    with pytest.raises(UnsafeFile, match=r"its networks have \d{9,} weights"):
+        check_archive(write(tmp_path / "memory.keras", {**saved, "config.json": json.dumps(memory)}))
+
+
 @pytest.mark.parametrize("options", [{"objective": "hinge"}, {"self_supervision": 0.5}, {"preset": "paper"}])
 def test_every_network_of_ours_can_be_counted(tmp_path, options):
     make_gan(**options).save(tmp_path / "gan.keras")

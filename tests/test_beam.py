@@ -121,6 +121,21 @@ def test_the_newest_version_is_taken(tmp_path):
     assert beam.find_version(tmp_path / "served" / "9") == str(tmp_path / "served" / "9")
 
 
+def test_old_results_stay_until_there_are_new_ones(exported, tmp_path):
+    Image.fromarray(PIXELS[0, ..., 0]).save(tmp_path / "0.png")
+    out, old = tmp_path / "out", tmp_path / "out" / "scores-00001-of-00002.csv"
+    out.mkdir()
+    old.write_text("mine")
+    (out / "skipped-00000-of-00001.csv").write_text("mine")
+    with pytest.raises(ValueError, match="of another run"):
+        beam.score_on_beam(exported, beam.ReadPatterns([tmp_path / "0.png"]), out)
+    with pytest.raises(ValueError, match="there is no such file"):
+        beam.score_on_beam(exported, beam.ReadPatterns([tmp_path / "1.png"]), out, overwrite=True)
+    assert old.read_text() == "mine"
+    assert beam.score_on_beam(exported, beam.ReadPatterns([tmp_path / "0.png"]), out, overwrite=True) == (1, 0, 0)
+    assert [path.name for path in out.iterdir()] == ["scores-00000-of-00001.csv"]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -131,6 +146,7 @@ def test_the_newest_version_is_taken(tmp_path):
         (["MODEL", "IMAGES", "--runner", ""], "only a runner can read"),
         (["MODEL", "BROKEN", "--strict"], "0.png: not a readable image"),
         (["MODEL", "IMAGES", "-o", "OLD"], "is of another run"),
+        (["MODEL", "nowhere/*", "-o", "OLD", "--overwrite"], "nowhere/*: there is no such file"),
     ],
 )
 def test_what_can_t_be_done_is_said(exported, tmp_path, arguments, message):

@@ -241,10 +241,8 @@ def test_tiles_by_kind_of_defect(tile_set, tmp_path, monkeypatch):
     assert table.count("| AnoGAN, `encoder` |") == 3 and "| PRO |" in table
     with pytest.raises(ValueError, match="no pictures of the kind 'blowhole'"):
         tile_benchmark.run_tiles(tile_set, tmp_path, methods=["pca"], epochs=1)
-    drawn = []
-    monkeypatch.setattr(
-        tile_benchmark, "contact_sheet", lambda *pictures, columns: drawn.append(pictures) or plots.contact_sheet(*pictures)
-    )
+    drawn, sheet = [], plots.contact_sheet
+    monkeypatch.setattr(plots, "contact_sheet", lambda *pictures, columns: drawn.append(pictures) or sheet(*pictures))
     monkeypatch.setattr(tile_benchmark, "MISTAKES", 3)
     paths = tile_benchmark.draw_mistakes(tile_set, tmp_path, "pca_complexity", epochs=1)
     assert [path.name for path in paths] == ["tiles-pca_complexity-misses.png", "tiles-pca_complexity-false-alarms.png"]

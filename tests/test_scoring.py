@@ -142,7 +142,7 @@ def test_a_file_cut_anywhere_keeps_its_whole_rows(tmp_path):
 
 def test_the_contact_sheet_shows_the_most_anomalous_in_order(tiny_detector, queries, tmp_path, monkeypatch):
     drawn, contact_sheet = [], plots.contact_sheet
-    monkeypatch.setattr(plots, "contact_sheet", lambda *columns: drawn.extend(columns) or contact_sheet(*columns))
+    monkeypatch.setattr(plots, "contact_sheet", lambda *sheet, columns: drawn.extend(sheet) or contact_sheet(*sheet))
     score(tiny_detector, queries, tmp_path / "out")
     with open(tmp_path / "out" / "scores.csv", newline="") as file:
         lines = sorted(csv.DictReader(file), key=lambda line: -float(line["score"]))[: scoring.SHOWN]
