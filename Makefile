@@ -7,6 +7,8 @@ UV = $(BIN)/python -m uv
 INSTALL = $(UV) pip install --quiet --python
 # What tensorflow-datasets brings; the newest don't say that they need a protobuf that TensorFlow 2.19 can't have, and NumPy 2.
 OF_THEIR_TIME = 'tensorflow-metadata>=1.16,<1.18' 'pyarrow>=19,<20'
+# Bytecode is kept, whatever the shell says: else each of some fifty processes compiles TensorFlow anew, for ten seconds.
+export PYTHONDONTWRITEBYTECODE =
 PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-lowest lint coverage docs clean

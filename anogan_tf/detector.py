@@ -244,7 +244,7 @@ class AnoGAN(OneFileModel):
         measure = self._measurement()
         found, smoothed, complexity = [], [], None
         for images, sizes in batches:
-            terms, residual = measure(images, self._with_sizes(images)[1] if sizes is None else sizes)
+            terms, residual = measure(*self._with_sizes(images, sizes))
             found.append(terms)
             smoothed += [thinned(one) for one in self._smoothed(residual.numpy(), sizes)]
             advance(len(images))
@@ -262,15 +262,30 @@ class AnoGAN(OneFileModel):
 
     def _measurement(self):
         """What calibrating needs of prepared images: a `tf.function` to `(_Terms, residual maps)`."""
-        search, shape = self._ready_search(), self.preparation.image_shape
+        search = self._ready_search()
 
         def measure(images, sizes):
             searched = self._search_images(search, images, sizes)
             residual = maps.residual_image(searched.images, searched.result.reconstruction)
             return searched.terms, residual if searched.layout is None else stitch(residual, searched.layout)
 
-        rows = [tf.TensorSpec((None, *shape)), tf.TensorSpec((None, 2), tf.int32)]
-        return tf.function(measure, input_signature=rows, autograph=False)
+        return tf.function(measure, input_signature=self._prepared_rows, autograph=False)
+
+    def stopping_after(self) -> Callable[..., dict[str, tf.Tensor]]:
+        """A function `(steps, images, sizes=None)`: `predict_prepared`, without a calibration, of a search that ends after so
+        many steps. It is traced once for any number of them."""
+        search, count = self._ready_search(), tf.TensorSpec((), tf.int32)
+
+        @tf.function(input_signature=[count, *self._prepared_rows], autograph=False)
+        def score(steps, images, sizes):
+            return self._score(functools.partial(search, steps=steps), images, sizes)
+
+        return lambda steps, images, sizes=None: score(steps, *self._with_sizes(tf.convert_to_tensor(images), sizes))
+
+    @property
+    def _prepared_rows(self):
+        """What functions of prepared images and their sizes take."""
+        return [tf.TensorSpec((None, *self.preparation.image_shape)), tf.TensorSpec((None, 2), tf.int32)]
 
     def predict(
         self,
@@ -330,8 +345,7 @@ class AnoGAN(OneFileModel):
             sizes: for a detector with a `tiling`, `[N, 2]`, height and width of each image, where some are filled up at the
                 bottom and on the right to H x W; the maps then hold 0 there.
         """
-        images, full = self._with_sizes(tf.convert_to_tensor(images))
-        return super().predict_on_batch((images, full if sizes is None else tf.cast(sizes, tf.int32)))
+        return super().predict_on_batch(self._with_sizes(tf.convert_to_tensor(images), sizes))
 
     def call(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         """`predict` for one batch of pixels, as a dict of tensors. NaN and floats outside [0, 1] are not looked for."""
@@ -406,8 +420,10 @@ class AnoGAN(OneFileModel):
         pooled = pool(scores, shares, terms.owners)
         return (pooled if complexity is None else complexity.of_images(pooled)), shares
 
-    def _with_sizes(self, images):
-        """`(images, sizes)` of images that are whole."""
+    def _with_sizes(self, images, sizes=None):
+        """`(images, sizes)`; without sizes the images are whole."""
+        if sizes is not None:
+            return images, tf.cast(sizes, tf.int32)
         count, height, width = tf.unstack(tf.shape(images)[:3])
         return images, tf.tile([[height, width]], (count, 1))
 
@@ -505,8 +521,7 @@ class AnoGAN(OneFileModel):
         """Keras calls this before `predict`; its own function would be traced for each of the first two numbers of images."""
         if self.predict_function is None or force:
             self._ready_search()
-            rows = [tf.TensorSpec((None, *self.preparation.image_shape)), tf.TensorSpec((None, 2), tf.int32)]
-            answer = tf.function(self._answer, input_signature=rows, autograph=False)
+            answer = tf.function(self._answer, input_signature=self._prepared_rows, autograph=False)
             self.predict_function = lambda batches: answer(*keras.utils.unpack_x_y_sample_weight(batches[0])[0])
         return self.predict_function
 

@@ -315,14 +315,14 @@ def _follow_loss(detector, images, progress):
     if not most or not all(images.values()):
         return None
     steps = sorted({round(step) for step in np.geomspace(1, most + 1, TRACE_POINTS) - 1})
-    curves = {"normal": [], "anomaly": []}
-    with progress("Loss", len(steps)) as advance:
-        for count in steps:
-            follower = Unfolding(detector, [count])
-            for kind, normal in (("normal", True), ("anomaly", False)):
-                losses = [follower(*batch)["loss"][0] for batch in map(fill_up, grouped(images[normal], TRACED))]
-                curves[kind].append(float(np.median(np.concatenate(losses))))
-            advance()
+    unfolding, curves = Unfolding(detector, steps), {}
+    with progress("Loss", sum(map(len, images.values()))) as advance:
+        for kind, normal in (("normal", True), ("anomaly", False)):
+            losses = []
+            for batch in map(fill_up, grouped(images[normal], TRACED)):
+                losses.append([out["loss"] for out in unfolding.follow(*batch)])
+                advance(len(batch[0]))
+            curves[kind] = [float(median) for median in np.median(np.concatenate(losses, axis=1), axis=1)]
     return steps, curves
 
 

@@ -92,6 +92,7 @@ class _Rows(NamedTuple):
     reached: _Reached
     optimizer: NamedTuple
     active: tf.Tensor  # still searching
+    most: tf.Tensor  # steps that it may take
     mark: tf.Tensor  # the objective that the next improvement is measured from
     waited: tf.Tensor  # steps since the mark was set
 
@@ -108,6 +109,7 @@ def search(
     settings: SearchSettings,
     compiled: Any = None,
     refill: bool = True,
+    steps: tf.Tensor | None = None,
 ) -> SearchResult:
     """Search every image from every start, in blocks, and keep each image's best.
 
@@ -119,6 +121,7 @@ def search(
         compiled: `compile_stages` of the same networks and settings; by default the stages run as they are.
         refill: whether an image that has finished makes room for one that waits, or its block waits for its last image.
             It changes no result, only the time.
+        steps: the most steps, in place of the settings'; a scalar int32 tensor, so that one trace does for any number.
 
     Returns:
         `SearchResult` with N rows.
@@ -129,7 +132,9 @@ def search(
     # Every pair of image and start is a row of its own: [image 0 start 0, image 0 start 1, ...].
     owners = tf.repeat(tf.range(count), restarts)
     starts = tf.reshape(starts, (-1, starts.shape[-1]))
-    ended = _run_queue(run.advance, networks, images, features, owners, starts, settings, refill)
+    optimizer, most = _optimizer(settings, networks.basis), settings.steps if steps is None else steps
+    first = functools.partial(_first_rows, optimizer=optimizer, most=most)
+    ended = _run_queue(run.advance, first, images, features, owners, starts, settings.block, refill)
     rows = (tf.gather(images, owners), tf.gather(features, owners), ended)
     results, objective = map_blocks(run.finish, rows, settings.block)
     best = tf.argmin(tf.reshape(objective, (count, restarts)), axis=1, output_type=tf.int32)
@@ -181,22 +186,24 @@ def map_blocks(function, rows, block):
     return tf.nest.map_structure(lambda rows: tf.reshape(rows, (-1, *rows.shape[2:]))[:count], stacked)
 
 
-def _run_queue(advance, networks, images, features, owners, starts, settings, refill):
+def _run_queue(advance, first, images, features, owners, starts, block, refill):
     """Search every row; in a block, a row that has finished makes room for one that waits.
 
     Args:
-        advance, networks, images, features, settings, refill: as in `search`.
+        advance: of `Stages`.
+        first: from starts to `_Rows` before their first step.
+        images, features, block, refill: as in `search`.
         owners: `[R]`, which image each row searches for.
         starts: `[R, latent_dim]`.
 
     Returns:
         `_Reached` with R rows.
     """
-    optimizer, count = _optimizer(settings, networks.basis), tf.shape(starts)[0]
+    count = tf.shape(starts)[0]
     starts = tf.pad(starts, [(0, 1), (0, 0)])  # one row more than there are: empty slots have its number, and write there
 
     def enter(slots):
-        rows = _first_rows(tf.gather(starts, slots), optimizer, settings)
+        rows = first(tf.gather(starts, slots))
         return rows._replace(active=rows.active & (slots < count))
 
     def body(slots, following, rows, ended):
@@ -211,8 +218,8 @@ def _run_queue(advance, networks, images, features, owners, starts, settings, re
         following = tf.minimum(following + tf.reduce_sum(tf.cast(free, tf.int32)), count)
         return slots, following, _where(free, enter(slots), rows), ended
 
-    slots = tf.minimum(tf.range(settings.block or count), count)
-    ended = _first_rows(starts, optimizer, settings).reached
+    slots = tf.minimum(tf.range(block or count), count)
+    ended = first(starts).reached
     state = (slots, tf.minimum(tf.size(slots), count), enter(slots), ended)
     *_, ended = tf.while_loop(
         lambda slots, following, rows, ended: tf.reduce_any(rows.active), body, state, parallel_iterations=1
@@ -237,12 +244,13 @@ def _optimizer(settings, basis):
     return BFGS(basis) if settings.optimizer == "bfgs" else Adam(settings.learning_rate, basis)
 
 
-def _first_rows(starts, optimizer, settings):
-    """`_Rows` before their first step."""
+def _first_rows(starts, optimizer, most):
+    """`_Rows` before their first step, of `most` steps."""
     infinite = tf.zeros_like(starts[:, 0]) + float("inf")
     none = tf.zeros_like(infinite, tf.int32)
     reached = _Reached(z=starts, kept_z=starts, kept=infinite, taken=none, converged=none < 0)
-    return _Rows(reached, optimizer.start(starts), active=none < settings.steps, mark=infinite, waited=none)
+    most = none + most
+    return _Rows(reached, optimizer.start(starts), active=none < most, most=most, mark=infinite, waited=none)
 
 
 def _choose_starts(networks, images, features, drawn, settings):
@@ -311,7 +319,7 @@ def _advance(rows, objective, gradient, optimizer, settings):
         converged=reached.converged | (active & ~going),
     )
     mark = tf.where(marked, objective, rows.mark)
-    return _Rows(reached, _where(going, state, rows.optimizer), going & (taken < settings.steps), mark, waited)
+    return _Rows(reached, _where(going, state, rows.optimizer), going & (taken < rows.most), rows.most, mark, waited)
 
 
 def _at_returned_z(networks, images, features, ended, settings):

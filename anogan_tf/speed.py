@@ -24,6 +24,7 @@ from anogan_tf.gan import GAN
 from anogan_tf.records import machine, markdown_table
 from anogan_tf.saving import replacing
 from anogan_tf.settings import PAPER
+from anogan_tf.unfolding import Unfolding
 from anogan_tf.workflows import EPOCHS, silent, split_normals, train_networks
 
 layers = keras.layers
@@ -349,11 +350,9 @@ def _draw_curves(subject, path):
         "encoder's start": ({"mode": "refine", "tolerance": 0.0}, [steps for steps in CURVE if steps <= LADDER[-1]]),
     }
     for start, (settings, numbers) in ways.items():
-        medians = []
-        for steps in numbers:
-            detector = AnoGAN.from_gan(subject.gan, subject.encoder, **{**settings, "steps": steps, "block": None})
-            scores = detector.predict(subject.test, batch_size=len(subject.test), verbose=0)["score"]
-            medians.append(_medians(subject, scores))
+        unfolding = Unfolding(AnoGAN.from_gan(subject.gan, subject.encoder, **settings, block=None), numbers)
+        losses = unfolding(subject.gan.preparation(subject.test))["loss"]
+        medians = [_medians(subject, each) for each in losses]
         for kind, values in zip(("normal", "anomaly"), zip(*medians)):
             curves[f"{kind}, {start}"] = (numbers, values)
     plots.save_figure(plots.loss_curves(curves), path)

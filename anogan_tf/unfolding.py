@@ -1,6 +1,6 @@
 """The search step by step: what G(z) looks like after so many of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,6 @@ class Unfolding:
     >>> unfolding = Unfolding(detector)
     >>> unfolding.steps, unfolding(queries)["reconstruction"]
 
-    Each number of steps is a detector of its own, traced when it is first used.
-
     Args:
         detector: an `AnoGAN`.
         steps: ascending numbers of steps; by default some from none up to as many as the detector takes.
@@ -27,7 +25,7 @@ class Unfolding:
     def __init__(self, detector: AnoGAN, steps: Sequence[int] | None = None) -> None:
         most = detector.settings.steps or 0
         self.steps = tuple(steps) if steps is not None else (*(count for count in STEPS if count < most), most)
-        self._detectors = [detector.with_settings(steps=count, tolerance=0.0, score="loss") for count in self.steps]
+        self._stopping_after = detector.with_settings(steps=max(self.steps), tolerance=0.0, score="loss").stopping_after()
 
     @property
     def titles(self):
@@ -40,8 +38,11 @@ class Unfolding:
         Returns:
             A dict of `reconstruction` `[S, N, H, W, C]` in [0, 1] and `loss` `[S, N]`, S numbers of steps.
         """
-        outs = [detector.predict_prepared(images, sizes) for detector in self._detectors]
-        return {
-            "reconstruction": np.stack([out["reconstruction"] for out in outs]),
-            "loss": np.stack([out["score"] for out in outs]),
-        }
+        outs = list(self.follow(images, sizes))
+        return {name: np.stack([out[name] for out in outs]) for name in ("reconstruction", "loss")}
+
+    def follow(self, images: Array, sizes: Array | None = None) -> Iterator[dict[str, np.ndarray]]:
+        """The same for one number of steps after another, `[N, H, W, C]` and `[N]`."""
+        for count in self.steps:
+            out = self._stopping_after(count, images, sizes)
+            yield {"reconstruction": out["reconstruction"].numpy(), "loss": out["score"].numpy()}
