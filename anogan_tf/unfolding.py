@@ -25,6 +25,8 @@ class Unfolding:
     def __init__(self, detector: AnoGAN, steps: Sequence[int] | None = None) -> None:
         most = detector.settings.steps or 0
         self.steps = tuple(steps) if steps is not None else (*(count for count in STEPS if count < most), most)
+        if not self.steps or min(self.steps) < 0:
+            raise ValueError(f"steps={self.steps}: name at least one number of steps, each 0 or more.")
         self._stopping_after = detector.with_settings(steps=max(self.steps), tolerance=0.0, score="loss").stopping_after()
 
     @property

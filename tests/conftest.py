@@ -22,7 +22,10 @@ def pytest_configure():
 
 
 # Those that take longest: begun last, one process would end long after the others (`--dist loadfile --no-loadscope-reorder`).
-FIRST = ("test_notebooks", "test_detector", "test_serving", "test_cli", "test_speed", "test_distribution", "test_evaluation")
+FIRST = [
+    *("test_notebooks", "test_detector", "test_serving", "test_cli", "test_gan", "test_benchmark", "test_speed"),
+    *("test_distribution", "test_resume", "test_docs", "test_evaluation"),
+]
 
 
 def pytest_collection_modifyitems(items):
@@ -90,11 +93,24 @@ def trained_detector(trained_gan):
     return AnoGAN.from_gan(trained_gan, tolerance=0.0)
 
 
-@pytest.fixture
-def tiny_detector(tiny_gan):
-    return AnoGAN.from_gan(tiny_gan, steps=3)
+@pytest.fixture(scope="session")
+def _traced():
+    return AnoGAN.from_gan(make_gan(), steps=3)
 
 
 @pytest.fixture
+def tiny_detector(_traced):
+    """One detector for all tests, since tracing takes seconds; each finds it without a calibration and with its own settings."""
+    settings = _traced.settings
+    yield _traced
+    if _traced.settings != settings:
+        _traced.settings = settings
+    if _traced.calibration:
+        _traced.calibration = None
+
+
+@pytest.fixture(scope="session")
 def pixels():
-    return np.random.default_rng(0).integers(0, 256, (40, 16, 16, 1), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 1), np.uint8)
+    pixels.setflags(write=False)  # shared by all tests
+    return pixels

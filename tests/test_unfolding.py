@@ -30,3 +30,9 @@ def test_numbers_of_steps_are_followed_one_by_one(detector, pixels):
     for row, out in enumerate(reversed(one_by_one)):
         np.testing.assert_array_equal(at_once["loss"][row], out["loss"])
         np.testing.assert_array_equal(at_once["reconstruction"][row], out["reconstruction"])
+
+
+@pytest.mark.parametrize("steps", [(), (-1, 3)])
+def test_numbers_that_are_no_numbers_of_steps_are_refused(detector, steps):
+    with pytest.raises(ValueError, match="at least one number of steps, each 0 or more"):
+        Unfolding(detector, steps)
