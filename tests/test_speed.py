@@ -16,9 +16,10 @@ TINY = (speed.Size(16, "light", 1.0, (1, 20), 20), speed.Size(20, "light", 0.0, 
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(tmp_path_factory, boots):
     out = tmp_path_factory.mktemp("speed")
     patch = pytest.MonkeyPatch()
+    patch.setattr(speed.data, "load_embedded", lambda: boots._replace(train=boots.train[:300]))
     for name, value in {"STEPS": 6, "REPEATS": 2, "LADDER": (1, 2), "CURVE": (1, 6), "PASSES": 1, "PASSED": 128}.items():
         patch.setattr(speed, name, value)
     patch.setattr(speed, "TIMED", {**speed.TIMED, "steps": 2})
