@@ -272,8 +272,11 @@ class AnoGAN(OneFileModel):
         return tf.function(measure, input_signature=self._prepared_rows, autograph=False)
 
     def stopping_after(self) -> Callable[..., dict[str, tf.Tensor]]:
-        """A function `(steps, images, sizes=None)`: `predict_prepared`, without a calibration, of a search that ends after so
-        many steps. It is traced once for any number of them."""
+        """`predict_prepared` of a search that ends after so many steps, without a calibration; traced once for all numbers.
+
+        Returns:
+            A function `(steps, images, sizes=None)` to a dict of tensors; `steps` is no more than the settings'.
+        """
         search, count = self._ready_search(), tf.TensorSpec((), tf.int32)
 
         @tf.function(input_signature=[count, *self._prepared_rows], autograph=False)

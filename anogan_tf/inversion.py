@@ -121,7 +121,7 @@ def search(
         compiled: `compile_stages` of the same networks and settings; by default the stages run as they are.
         refill: whether an image that has finished makes room for one that waits, or its block waits for its last image.
             It changes no result, only the time.
-        steps: the most steps, in place of the settings'; a scalar int32 tensor, so that one trace does for any number.
+        steps: fewer steps than the settings', a scalar int32 tensor: one trace does for any number.
 
     Returns:
         `SearchResult` with N rows.
