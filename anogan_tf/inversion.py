@@ -20,6 +20,8 @@ from anogan_tf.descent import BFGS, Adam
 from anogan_tf.settings import SearchSettings
 
 ROUND = 5  # steps between two looks at who has finished
+# A CPU multiplies matrices by panels of so many rows (AVX2, AVX-512); those left over at the end it sums in another order.
+PANELS = (6, 8)
 
 
 class SearchResult(NamedTuple):
@@ -166,16 +168,23 @@ def compile_stages(networks, settings, jit_compile=False):
     return Stages(compiled(plain.begin), compiled(plain.advance, jit_compile=jit_compile), compiled(plain.finish))
 
 
+def filled_up(block):
+    """How many rows a block of `block` images has: spare ones follow, so that what is left over by the `PANELS` is spare."""
+    return max(-(-block // panel) * panel for panel in PANELS)
+
+
 def map_blocks(function, rows, block):
-    """Run `function` on `block` rows at a time; the last block is filled up with zeros. None runs it on all rows at once."""
+    """Run `function` on blocks of `block` rows, `filled_up` with zeros, the last one wholly. None runs it on all rows at once."""
     if block is None:
         return function(*rows)
     count = tf.shape(rows[0])[0]
     blocks = (count + block - 1) // block
 
     def to_blocks(rows):
-        padded = tf.pad(rows, [(0, blocks * block - count)] + [(0, 0)] * (rows.shape.rank - 1))
-        return tf.reshape(padded, (blocks, block, *rows.shape[1:]))
+        each = [(0, 0)] * (rows.shape.rank - 1)
+        padded = tf.pad(rows, [(0, blocks * block - count), *each])
+        padded = tf.reshape(padded, (blocks, block, *rows.shape[1:]))
+        return tf.pad(padded, [(0, 0), (0, filled_up(block) - block), *each])
 
     rows = tf.nest.map_structure(to_blocks, rows)
     one = tf.nest.map_structure(lambda rows: tf.TensorSpec(rows.shape[1:], rows.dtype), rows)
@@ -183,7 +192,7 @@ def map_blocks(function, rows, block):
     made = tf.nest.map_structure(lambda made: tf.TensorSpec(made.shape, made.dtype), made)
     # One block after another: two at once would share the cores and double the memory.
     stacked = tf.map_fn(lambda rows: function(*rows), rows, fn_output_signature=made, parallel_iterations=1)
-    return tf.nest.map_structure(lambda rows: tf.reshape(rows, (-1, *rows.shape[2:]))[:count], stacked)
+    return tf.nest.map_structure(lambda rows: tf.reshape(rows[:, :block], (-1, *rows.shape[2:]))[:count], stacked)
 
 
 def _run_queue(advance, first, images, features, owners, starts, block, refill):
@@ -200,6 +209,8 @@ def _run_queue(advance, first, images, features, owners, starts, block, refill):
         `_Reached` with R rows.
     """
     count = tf.shape(starts)[0]
+    numbers = tf.range(count if block is None else filled_up(block))
+    spare = numbers >= (count if block is None else block)
     starts = tf.pad(starts, [(0, 1), (0, 0)])  # one row more than there are: empty slots have its number, and write there
 
     def enter(slots):
@@ -210,17 +221,17 @@ def _run_queue(advance, first, images, features, owners, starts, block, refill):
         owner = tf.gather(owners, tf.minimum(slots, count - 1))
         rows = advance(tf.gather(images, owner), tf.gather(features, owner), rows)
         ended = tf.nest.map_structure(functools.partial(_write, slots), ended, rows.reached)
-        free = ~rows.active
+        free = ~(rows.active | spare)
         if not refill:
-            free &= tf.reduce_all(free)
+            free &= ~tf.reduce_any(rows.active)
         waiting = following + tf.cumsum(tf.cast(free, tf.int32), exclusive=True)
         slots = tf.where(free, tf.minimum(waiting, count), slots)
         following = tf.minimum(following + tf.reduce_sum(tf.cast(free, tf.int32)), count)
         return slots, following, _where(free, enter(slots), rows), ended
 
-    slots = tf.minimum(tf.range(block or count), count)
+    slots = tf.where(spare, count, tf.minimum(numbers, count))
     ended = first(starts).reached
-    state = (slots, tf.minimum(tf.size(slots), count), enter(slots), ended)
+    state = (slots, tf.minimum(block or count, count), enter(slots), ended)
     *_, ended = tf.while_loop(
         lambda slots, following, rows, ended: tf.reduce_any(rows.active), body, state, parallel_iterations=1
     )

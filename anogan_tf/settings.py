@@ -57,8 +57,8 @@ class SearchSettings:
         penalty_weight: weight of the prior term.
         tolerance: an image has converged when its loss hasn't fallen by this share within `patience` steps; 0 never.
         patience: see tolerance; by default 25 steps of a search, 5 to refine.
-        block: rows searched together, padded to exactly this number, so that an image's score doesn't depend on its
-            batch-mates to the last bit; None searches all rows at once, faster but without that promise.
+        block: images searched together, filled up to always as many rows (18 for 16), so that an image's score doesn't depend on
+            its batch-mates to the last bit; None searches all rows at once, faster but without that promise.
         precision: what the networks calculate in, "float32" or "bfloat16"; z, pixels and scores are float32 always.
         seed: of the starts.
     """

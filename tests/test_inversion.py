@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from anogan_tf import latent
@@ -186,6 +187,30 @@ def test_an_image_is_its_own_in_any_company():
     for field in together._fields:
         np.testing.assert_array_equal(np.asarray(getattr(together, field))[order], getattr(shuffled, field))
         np.testing.assert_array_equal(getattr(together, field)[5:6], getattr(alone, field))
+
+
+@pytest.mark.parametrize("block", [5, 16])
+def test_what_a_processor_does_with_left_over_rows_reaches_no_image(block):
+    """On a processor that multiplies in panels of `size` rows, and gives those that fill none another last bit; here a tenth more."""
+    size = tf.Variable(1)
+
+    def in_panels(network):
+        def calculate(rows, training):
+            outputs, numbers = network(rows, training), tf.range(rows.shape[0])
+            left_over = tf.cast(numbers >= rows.shape[0] // size * size, tf.float32)
+            return outputs + 0.1 * tf.reshape(left_over, (-1, *[1] * (outputs.shape.rank - 1)))
+
+        return calculate
+
+    settings = RESIDUAL_ONLY.replace(mode="refine", block=block, steps=2, candidates=1, weight=0.1)
+    images = tf.constant(np.random.default_rng(0).uniform(-1, 1, (23, 1, 2, 1)), tf.float32)
+    networks = Networks(*(in_panels(network) for network in (identity, doubled, half)))
+    searched = tf.function(lambda: search(networks, images, draw_starts(settings, 2), settings))
+    exact = searched()
+    for panel in (2, 3, 4, 6, 8):
+        size.assign(panel)
+        for field, found in searched()._asdict().items():
+            np.testing.assert_array_equal(found, getattr(exact, field), err_msg=f"{field}, panels of {panel}")
 
 
 def test_bfgs_finds_the_query_too():
