@@ -732,6 +732,8 @@ def _loading():
     with _held_back_stderr():
         import tensorflow as tf
 
+        if tf.config.list_physical_devices("GPU"):  # whose kernels else add up in whatever order they finish
+            tf.config.experimental.enable_op_determinism()
         tf.config.list_logical_devices()  # it greets once more when it looks for devices
         tf.get_logger().setLevel("ERROR")  # each detector of a benchmark is traced anew, which it would warn of
         yield

@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 from typer.testing import CliRunner
 
-from anogan_tf import warmup, workflows
+from anogan_tf import cli, warmup, workflows
 from anogan_tf.cli import app
 from anogan_tf.detector import AnoGAN
 from anogan_tf.encoder import EncoderTrainer
@@ -236,6 +236,15 @@ def test_errors_are_one_line_that_names_the_remedy(good, tmp_path):
     for message, arguments in cases.items():
         assert message in anogan(*arguments, status=1), message
     assert not model.exists() and not model.with_suffix(".train").exists()
+
+
+@pytest.mark.parametrize("gpus", [[], ["a GPU"]])
+def test_a_gpu_is_told_to_repeat_itself(gpus, monkeypatch):
+    told = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus if kind == "GPU" else [])
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: told.append(True))
+    with cli._loading():
+        assert told == [True] * len(gpus)
 
 
 def test_an_interrupt_loses_no_model(model, good, monkeypatch):
