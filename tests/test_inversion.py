@@ -191,7 +191,7 @@ def test_an_image_is_its_own_in_any_company():
 
 @pytest.mark.parametrize("block", [5, 16])
 def test_what_a_processor_does_with_left_over_rows_reaches_no_image(block):
-    """On a processor that multiplies in panels of `size` rows, and gives those that fill none another last bit; here a tenth more."""
+    """On a processor that multiplies in panels of `size` rows, and gives those that fill none another last bit (here 0.1 off)."""
     size = tf.Variable(1)
 
     def in_panels(network):
