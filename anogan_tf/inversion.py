@@ -209,8 +209,9 @@ def _run_queue(advance, first, images, features, owners, starts, block, refill):
         `_Reached` with R rows.
     """
     count = tf.shape(starts)[0]
-    numbers = tf.range(count if block is None else filled_up(block))
-    spare = numbers >= (count if block is None else block)
+    at_once = block or count
+    numbers = tf.range(filled_up(block) if block else count)
+    spare = numbers >= at_once
     starts = tf.pad(starts, [(0, 1), (0, 0)])  # one row more than there are: empty slots have its number, and write there
 
     def enter(slots):
@@ -231,7 +232,7 @@ def _run_queue(advance, first, images, features, owners, starts, block, refill):
 
     slots = tf.where(spare, count, tf.minimum(numbers, count))
     ended = first(starts).reached
-    state = (slots, tf.minimum(block or count, count), enter(slots), ended)
+    state = (slots, tf.minimum(at_once, count), enter(slots), ended)
     *_, ended = tf.while_loop(
         lambda slots, following, rows, ended: tf.reduce_any(rows.active), body, state, parallel_iterations=1
     )
