@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from anogan_tf import plots
-from anogan_tf.data import FileSource
+from anogan_tf.data import FileSource, Picture
 from anogan_tf.data.sources import read_samples, readable
 from anogan_tf.maps import OPACITY, as_rgb, overlay
 from anogan_tf.scoring import DISPLAY_SIDE, score_batches, score_files
@@ -53,7 +53,8 @@ def answer(detector, unfolding, path):
     Raises:
         ValueError: for a file that can't be read, with the reason.
     """
-    source, skipped = FileSource.of([path]), []
+    source = FileSource.of([path])
+    skipped: list[Picture] = []
     batches = list(score_batches(detector, source, [0], skipped, DISPLAY_SIDE))
     if skipped:
         raise ValueError(f"{Path(path).name}: {skipped[0].reason}")
@@ -109,9 +110,8 @@ def score_to_csv(detector, paths, out):
 def choose_examples(detector, paths, count=EXAMPLES):
     """`[(picture [h, w, c] uint8, path)]` of some files that can be read, spread over all of them."""
     chosen = [paths[row] for row in np.unique(np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int))]
-    source = FileSource.of(chosen) if chosen else None
-    samples = read_samples(source, detector.preparation, display_side=EXAMPLE_SIDE) if chosen else ()
-    first = {}
+    samples = read_samples(FileSource.of(chosen), detector.preparation, display_side=EXAMPLE_SIDE) if chosen else ()
+    first: dict[str, np.ndarray] = {}
     for sample in readable(samples, [], lambda: None):
         first.setdefault(sample.entry.path, np.broadcast_to(sample.display, (*sample.display.shape[:2], 3)))
     return [(picture, path) for path, picture in first.items()]
@@ -199,7 +199,10 @@ class _Desk:
         )
 
     def draw(self, answered, opacity):
-        return None if answered is None else _enlarged(overlay(*answered, opacity), SHOWN_SIDE)
+        if answered is None:
+            return None
+        picture, heat = answered
+        return _enlarged(overlay(picture, heat, opacity), SHOWN_SIDE)
 
     def score_many(self, paths):
         """Files that were written, and a sentence."""

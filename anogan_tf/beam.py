@@ -199,7 +199,7 @@ class SavedModelHandler(ModelHandler):
         for number, query in enumerate(batch):
             encoded = isinstance(query.image, bytes)
             groups["score_bytes" if encoded else "serving_default", None if encoded else query.image.shape].append(number)
-        answers = [None] * len(batch)
+        answers: list[Any] = [None] * len(batch)
         for (signature, _), numbers in groups.items():
             images = {SIGNATURES[signature][0].name: tf.constant([batch[number].image for number in numbers])}
             found = {name: values.numpy() for name, values in model.signatures[signature](**images).items()}

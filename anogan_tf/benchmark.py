@@ -392,7 +392,7 @@ def draw_mistakes(name, path, out, method, *, classes=None, epochs=None, progres
         able = ", ".join(known for known in METHODS if METHODS[known].detector)
         raise ValueError(f"{method} has no reconstructions to show; there are {able}.")
     classes, task_of = _resolve_classes(name, classes), read_set(path)
-    found = {"misses": [], "false-alarms": []}
+    found: dict[str, list] = {"misses": [], "false-alarms": []}
     with progress("Mistakes", len(classes)) as advance:
         for normal_class in classes:
             run = _run(name, out, task_of, normal_class, 0, epochs or BENCHMARKS[name].epochs)

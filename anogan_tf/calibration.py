@@ -154,8 +154,12 @@ class Complexity:
             members = np.asarray(sides) == side
             if members.sum() >= LEAST_ALIKE:
                 lines[side] = _line(x[members], y[members])
+        intercepts, slopes, deviations, most = (list(values) for values in zip(*lines))
         return cls(
-            *(list(values) for values in zip(*lines)),
+            intercepts,
+            slopes,
+            deviations,
+            most,
             surprise=None if surprises is None else _standard(np.log(np.add(surprises, LEAST_SURPRISE, dtype=float)), surprise),
             neighbours=None if distances is None else cls.fit(distances, complexities, sides),
             neighbours_weight=float(neighbours),

@@ -33,7 +33,7 @@ class SampleGrid(keras.callbacks.Callback):
         self.every = every
         self.columns, self.rows = columns, rows
         self.log_dir = log_dir
-        self._writer = None
+        self._writer: Any = None
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every:
@@ -42,16 +42,16 @@ class SampleGrid(keras.callbacks.Callback):
         with replacing(self.directory / f"epoch-{epoch + 1:04d}.png") as path:
             Image.fromarray(grid.squeeze()).save(path)
         if self.log_dir is not None:
-            self._log(grid, epoch)
+            self._log(grid, epoch, Path(self.log_dir) / "samples")
 
     def on_train_end(self, logs=None):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
-    def _log(self, grid, epoch):
+    def _log(self, grid, epoch, folder):
         if self._writer is None:
-            self._writer = tf.summary.create_file_writer(str(Path(self.log_dir) / "samples"))
+            self._writer = tf.summary.create_file_writer(str(folder))
         with self._writer.as_default():
             tf.summary.image("samples", grid[np.newaxis], step=epoch + 1)
 

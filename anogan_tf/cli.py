@@ -8,7 +8,7 @@ import os
 import shlex
 import tempfile
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 from rich.console import Console
@@ -244,7 +244,7 @@ def train(
         bool, typer.Option("--normalise", "--normalize", help="Give each image mean 0 and deviation 1, as X-rays need it.")
     ] = False,
     augment: Annotated[
-        tuple,
+        Any,
         typer.Option(
             parser=_parse_names,
             metavar="A,B",
@@ -318,7 +318,7 @@ def train(
         own_size = (None, None) if patch else (64, 64)
         settings = {"fit": fit.value, "scale": scale, "normalise": normalise, "augment": augment}
         preparation = settle_preparation(source, size or own_size, channels=channels, value_range=value_range, **settings)
-        networks = {"preset": preset.value, "prior": prior.value, "objective": objective.value}
+        networks: dict[str, Any] = {"preset": preset.value, "prior": prior.value, "objective": objective.value}
         searching = _given(weight=weight, steps=steps, restarts=restarts)
         networks |= {"self_supervision": self_supervision, **_given(latent_dim=latent_dim, width=width)}
         training = {"encoder": encoder, "label_smoothing": label_smoothing, **_given(epochs=epochs, batch_size=batch_size)}
@@ -480,6 +480,7 @@ def _score_on_beam(model, images, tfds, data_dir, split, out, options):
     with _loading():
         from anogan_tf import beam
         from anogan_tf.data.tfds_sets import open_set, splits_of
+    source: Any
     if tfds:
         builder = open_set(tfds, data_dir)
         source = beam.ReadTfds(builder, splits_of(builder, split))
@@ -624,10 +625,10 @@ BenchData = Annotated[Path, typer.Option("--data", help="The set as it is publis
 BenchOut = Annotated[Path, typer.Option("-o", "--out", help="Folder for rows, tables and trained networks.")]
 Seeds = Annotated[int, typer.Option(min=1, help="How many seeds, from 0.")]
 Classes = Annotated[
-    tuple, typer.Option(parser=_parse_names, metavar="A,B", show_default="all", help="Which classes are normal in turn.")
+    Any, typer.Option(parser=_parse_names, metavar="A,B", show_default="all", help="Which classes are normal in turn.")
 ]
 Methods = Annotated[
-    tuple,
+    Any,
     typer.Option(
         parser=_parse_names,
         metavar="A,B",
@@ -671,10 +672,10 @@ def tiles(
     out: BenchOut = Path("anogan-bench"),
     seeds: Seeds = 1,
     defects: Annotated[
-        tuple, typer.Option("--classes", parser=_parse_names, metavar="A,B", show_default="all", help="Which kinds of defects.")
+        Any, typer.Option("--classes", parser=_parse_names, metavar="A,B", show_default="all", help="Which kinds of defects.")
     ] = "",
     methods: Annotated[
-        tuple,
+        Any,
         typer.Option(
             parser=_parse_names,
             metavar="A,B",

@@ -102,7 +102,7 @@ def one_class_svm(
 
 
 # By the names that tables call them.
-PROBES = {
+PROBES: dict[str, Callable[..., np.ndarray]] = {
     f"PCA-{COMPONENTS}, squared residual": pca_residual,
     f"3 nearest neighbours on PCA-{COMPONENTS}": nearest_neighbours,
     "3 nearest neighbours on pixels": nearest_pixels,

@@ -40,11 +40,11 @@ def run_demo(out, *, training=None, searching=None, seed=0, progress=silent):
     started = time.perf_counter()
     image_shape = (*images.train.shape[1:], 1)
     with replacing_folder(training_state(out / "model.keras")) as state:
-        networks = train_networks(
-            images.train[split.trained], state, image_shape, seed=seed, progress=progress, **(training or {})
-        )
+        options = {"seed": seed, "progress": progress, **(training or {})}
+        gan, encoder = train_networks(images.train[split.trained], state, image_shape, **options)
     trained = time.perf_counter()
-    detector = calibrate_detector(*networks, images.train[split.held_out], seed=seed, progress=progress, **(searching or {}))
+    options = {"seed": seed, "progress": progress, **(searching or {})}
+    detector = calibrate_detector(gan, encoder, images.train[split.held_out], **options)
     calibrated = time.perf_counter()
     with progress("Scoring", -(-len(images.test) // BATCH_SIZE)) as advance:
         results = detector.predict(images.test, BATCH_SIZE, verbose=0, callbacks=[Advance(advance)])

@@ -86,6 +86,7 @@ class AnoGAN(OneFileModel):
     """
 
     PARTS = ("generator", "discriminator", "encoder", "preparation", "classifier", "memory")
+    predict_function: Any  # Keras's, made by `make_predict_function`
 
     def __init__(
         self,
@@ -130,7 +131,8 @@ class AnoGAN(OneFileModel):
         self._settings: Any = None
         self._starts: Any = None
         self._basis: Any = None
-        self._search = self._surprise = None
+        self._search: Any = None
+        self._surprise: Any = None
         known = {field.name for field in dataclasses.fields(SearchSettings)}
         if unknown := sorted(settings.keys() - known):
             raise TypeError(f"{', '.join(unknown)}: no such setting of the search; there are {', '.join(sorted(known))}.")
@@ -525,7 +527,11 @@ class AnoGAN(OneFileModel):
         if self.predict_function is None or force:
             self._ready_search()
             answer = tf.function(self._answer, input_signature=self._prepared_rows, autograph=False)
-            self.predict_function = lambda batches: answer(*keras.utils.unpack_x_y_sample_weight(batches[0])[0])
+
+            def predict(batches):
+                return answer(*keras.utils.unpack_x_y_sample_weight(batches[0])[0])
+
+            self.predict_function = predict
         return self.predict_function
 
     def _ready_search(self):
@@ -537,10 +543,11 @@ class AnoGAN(OneFileModel):
         return self._search
 
     def _build_search(self, jit_compile):
-        parts = (self.generator, self._critic(), self.encoder)
-        copies = (network and for_inference(network, self.settings.precision) for network in parts)
+        precision = self.settings.precision
+        generator, critic = (for_inference(network, precision) for network in (self.generator, self._critic()))
+        encoder = self.encoder and for_inference(self.encoder, precision)
         self._surprise = self._build_surprise()
-        searched = Networks(*copies, basis=self._whitening())
+        searched = Networks(generator, critic, encoder, self._whitening())
         compiled = None if self.settings.block is None else compile_stages(searched, self.settings, jit_compile)
         return functools.partial(search, searched, settings=self.settings, compiled=compiled)
 

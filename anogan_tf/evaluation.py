@@ -1,7 +1,7 @@
 """How good a detector is on labelled images: scores, maps, what the score is compared with, and what to look at."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -196,14 +196,14 @@ class _Seen:
 
     def __init__(self, detector, sample, probed, strict):
         self._detector, self._probed, self._strict = detector, probed, strict
-        self._judge = None if detector.tiling else comparisons.judge(detector)
+        self._judge: Any = None if detector.tiling else comparisons.judge(detector)
         self.rows, self.entries, self.skipped, self.pixels, self.results = [], [], [], {}, {}
         self.small, self.discriminator = [], []  # for the probes; P_D
         self._embedded, self._followed = (
             {row for rows in sample.values() for row in rows[:count]} for count in (EMBEDDED, TRACED)
         )
-        self.features = {True: [], False: []}  # by whether they are normal
-        self.traced = {True: [], False: []}
+        self.features: dict[bool, list] = {True: [], False: []}  # by whether they are normal
+        self.traced: dict[bool, list] = {True: [], False: []}
 
     def add(self, batch, results, residuals, masks):
         self.rows += [sample.row for sample in batch]

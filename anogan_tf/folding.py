@@ -86,9 +86,9 @@ def _foldable(network):
         if not isinstance(layer, layers.BatchNormalization) or layer.axis not in (-1, len(layer.input.shape) - 1):
             continue
         linear, between = _producer(layer.input), None
-        wanted = (layers.Conv2D, layers.Conv2DTranspose, layers.Dense)
+        wanted: tuple = (layers.Conv2D, layers.Conv2DTranspose, layers.Dense)
         if isinstance(linear, (layers.Reshape, layers.Cropping2D)) and uses[linear.name] == 1:
-            wanted = layers.Dense if isinstance(linear, layers.Reshape) else wanted[:2]
+            wanted = wanted[2:] if isinstance(linear, layers.Reshape) else wanted[:2]
             linear, between = _producer(linear.input), linear
         if isinstance(linear, wanted) and uses[linear.name] == 1 and linear.activation is keras.activations.linear:
             folded[linear.name] = (layer, between)

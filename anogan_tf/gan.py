@@ -79,7 +79,8 @@ class GAN(PixelModel):
         self.seed = seed
         if not self_supervision >= 0.0:
             raise ValueError(f"self_supervision={self_supervision} must be 0 or more.")
-        self.self_supervision, self.classifier = float(self_supervision), None
+        self.self_supervision = float(self_supervision)
+        self.classifier: Any = None
         if self.self_supervision:
             self._tables = transform_tables(*self.image_shape[:2])
             self.classifier = classifier or networks.build_classifier(self.discriminator, len(self._tables), seed=seed)
@@ -185,9 +186,9 @@ class GAN(PixelModel):
             loss = tf.reduce_mean(loss_of(real_logits, fake_logits))
             if objective.gradient_penalty:
                 loss += objective.gradient_penalty * tf.reduce_mean(self._gradient_penalty(real, fake, step))
-            total, second = for_gradient(loss), ()
+            total, second = for_gradient(loss), []
             if self.classifier:
-                second = (tf.reduce_mean(self._transform_loss(real, step)),)
+                second = [tf.reduce_mean(self._transform_loss(real, step))]
                 total += self.self_supervision * for_gradient(second[0])
         weights = self._judging_variables()
         self.discriminator_optimizer.apply(tape.gradient(total, weights), weights)

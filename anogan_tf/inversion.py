@@ -283,7 +283,8 @@ def _choose_starts(networks, images, features, drawn, settings):
     made = networks.generator(drawn, training=False)  # the same for every image
 
     def objective(one):
-        return _compare(images, features, *(tensor[tf.newaxis] for tensor in one), settings)[0]
+        z, made, judged = (tensor[tf.newaxis] for tensor in one)
+        return _compare(images, features, z, made, judged, settings)[0]
 
     rows = (drawn, made, networks.critic(made, training=False))
     objectives = tf.map_fn(objective, rows, fn_output_signature=tf.float32, parallel_iterations=1)

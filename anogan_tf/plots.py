@@ -43,9 +43,9 @@ def as_svg(figure, name):
 
 
 def contact_sheet(
-    pixels: Sequence[Array],
-    reconstructions: Sequence[Array],
-    heat: Sequence[Array],
+    pixels: Array,
+    reconstructions: Array,
+    heat: Array,
     titles: Sequence[str],
     columns: int = 3,
 ) -> "Figure":

@@ -249,7 +249,8 @@ def _resize(pixels, height, width):
 
 def _pad(pixels, height, width):
     """Resize so that all of it fits, and repeat the edge on both sides."""
-    (top, left), inner = _padded(*_sides(pixels), height, width)
+    h, w = _sides(pixels)
+    (top, left), inner = _padded(h, w, height, width)
     pixels = _resize(pixels, *inner)
     for axis, (side, before, size) in enumerate(zip((height, width), (top, left), inner), start=1):
         pixels = tf.gather(pixels, tf.clip_by_value(tf.range(side) - before, 0, size - 1), axis=axis)
@@ -258,7 +259,8 @@ def _pad(pixels, height, width):
 
 def _crop(pixels, height, width):
     """Cut out the largest part of the middle that has the aspect ratio, and resize it."""
-    (top, left), inner = _cropped(*_sides(pixels), height, width)
+    h, w = _sides(pixels)
+    (top, left), inner = _cropped(h, w, height, width)
     return _resize(pixels[:, top : top + inner[0], left : left + inner[1]], height, width)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from anogan_tf import plots
-from anogan_tf.data import sources
+from anogan_tf.data import Picture, sources
 from anogan_tf.data.layouts import check_labels
 from anogan_tf.maps import overlay, smooth
 from anogan_tf.preparation import to_pixels
@@ -95,7 +95,7 @@ def score_files(
 
 def _score_rest(detector, source, out, rows, rows_left, tally, heatmaps, maps, strict, progress):
     """Score the rows that have no line in `scores.csv` yet; the tally is of the others."""
-    skipped = []
+    skipped: list[Picture] = []
     with (
         open(out / "scores.csv", "a", newline="", encoding="utf-8") as file,
         progress("Scoring", len(rows)) as advance,
@@ -258,5 +258,6 @@ def draw_sheet(detector, source, rows, path, title, columns=3):
             pictures = (to_pixels(sample.image), results["reconstruction"][number], heat)
             above = title(sample, results["score"][number], results["p_value"][number])
             drawn[sample.row] = (*(picture[::step, ::step] for picture in pictures), above)
-    sheet = plots.contact_sheet(*zip(*(drawn[row] for row in rows if row in drawn)), columns=columns)
+    pixels, reconstructions, heat, titles = zip(*(drawn[row] for row in rows if row in drawn))
+    sheet = plots.contact_sheet(pixels, reconstructions, heat, titles, columns)
     plots.save_figure(sheet, path)

@@ -19,7 +19,7 @@ BY_MODE = {
     "encoder": {"steps": 0, "optimizer": "adam", "candidates": 1, "tolerance": 0.0, "patience": 1},
 }
 #: The search of Schlegl et al. 2017: `AnoGAN.from_gan(gan, **PAPER)`. Optimiser and learning rate are ours: they name none.
-PAPER = {
+PAPER: dict[str, Any] = {
     "mode": "search", "weight": 0.1, "steps": 500, "optimizer": "adam", "learning_rate": 0.1, "whiten": False,
     "candidates": 1, "keep": "last", "tolerance": 0.0,
 }  # fmt: skip
@@ -120,7 +120,7 @@ class SearchSettings:
     @property
     def considered(self):
         """How many starts an image has to choose from."""
-        return max(self.candidates, self.restarts)
+        return max(self.candidates or 1, self.restarts)
 
     @property
     def drawn(self):

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -129,7 +129,8 @@ def _balanced(pixels, labels, count):
 
 def _arithmetic(subject, report):
     """Steps of the search by number of images, block and precision, and how near they are to the machine's ceiling."""
-    size, rows = subject.size, {}
+    size = subject.size
+    rows: dict[Any, dict] = {}
     for count in size.counts:
         for block in (16, None):
             rows[count, block] = _timed(subject, report, f"search, {_block_name(block)}", count, block=block)
@@ -325,7 +326,7 @@ def _training(subject):
     def fit():
         gan.fit(pixels, epochs=PASSES, verbose=0)
 
-    seconds = {bare: [], fit: []}
+    seconds: dict[Any, list[float]] = {bare: [], fit: []}
     for run in (bare, fit):
         run()
     for _ in range(REPEATS + 2):

@@ -6,6 +6,7 @@ Trained on good tiles, tested on whole images with masks: which pixels are of th
 import dataclasses
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ SETTINGS = {
 }
 METHODS = tuple(SETTINGS)
 SIDE, TILING = 32, Tiling(stride=16, top=3)  # pixels of a patch, at half size
-PREPARATION = {"image_shape": (None, None, 1), "scale": 0.5, "normalise": True}
+PREPARATION: dict[str, Any] = {"image_shape": (None, None, 1), "scale": 0.5, "normalise": True}
 MEASURES = {"auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pro": "PRO"}
 
 
@@ -123,12 +124,12 @@ def draw_mistakes(path, out, method, *, epochs=None, progress=silent):
     detector = _detector(method, source, Path(out), 0, epochs or TILE_EPOCHS, progress)
     if detector.calibration is None:  # which the heatmaps' scale is of
         calibrate_on(detector, source, _read_normals(source, 0, progress)[1].held_out, progress=progress)
-    rows, scores = np.array(rows_to_score(source)), []
+    rows, found = np.array(rows_to_score(source)), []
     with progress("Scoring", len(rows)) as advance:
         for batch, results, _ in score_batches(detector, source, rows, [], strict=True):
-            scores.append(results["score"])
+            found.append(results["score"])
             advance(len(batch))
-    scores, good = np.concatenate(scores), np.array([source.entries[row].label == NORMAL for row in rows])
+    scores, good = np.concatenate(found), np.array([source.entries[row].label == NORMAL for row in rows])
     for what, sign, kind in (("misses", 1, ~good), ("false-alarms", -1, good)):
         worst = rows[kind][np.argsort(sign * scores[kind], kind="stable")[:MISTAKES]]
         paths.append(Path(out) / f"tiles-{method}-{what}.png")
@@ -161,33 +162,34 @@ def _read_normals(source, seed, progress):
 def _measure(detector, source, defects, wanted, progress):
     """Yield what the row of each kind of defect holds, and that of all together where it is wanted."""
     rows = [row for row in rows_to_score(source) if source.entries[row].label in (NORMAL, *defects)]
-    pixels, scores, kinds, started = {}, [], [], time.perf_counter()
+    pixels: dict[str, PixelMetrics] = {}
+    found, labels, started = [], [], time.perf_counter()
     masks = zip(rows, source.masks(rows))
     with progress("Scoring", len(rows)) as advance:
         for batch, results, residuals in score_batches(detector, source, rows, [], strict=True):
             for sample, residual, mask in zip(batch, residuals, masks_of(batch, masks)):
                 # One defect's mask is empty as published: its pixels count as normal, as for others who use the set.
                 count_pixels(pixels, detector.preparation, sample, residual, mask)
-                kinds.append(kind_of(sample.entry))
-            scores.append(results["score"])
+                labels.append(kind_of(sample.entry))
+            found.append(results["score"])
             advance(len(batch))
     seconds = round(time.perf_counter() - started, 1)
-    scores, kinds = np.concatenate(scores), np.array(kinds)
+    scores, kinds = np.concatenate(found), np.array(labels)
     for defect in wanted:
         if defect not in (*kinds, EVERY):
             raise ValueError(f"The set has no pictures of the kind {defect!r}.")
         # The pixels of a kind are those of its own images; of all together those of good tiles too.
         counted = pixels[defect] if defect != EVERY else sum(pixels.values(), PixelMetrics())
         chosen = np.isin(kinds, (NORMAL, defect)) if defect != EVERY else np.ones(len(kinds), bool)
-        labels = (kinds[chosen] != NORMAL).astype(int)
+        defective = (kinds[chosen] != NORMAL).astype(int)
         yield {
             "defect": defect,
-            "auroc": round(metrics.auroc(labels, scores[chosen]), 4),
+            "auroc": round(metrics.auroc(defective, scores[chosen]), 4),
             "pixel_auroc": round(counted.auroc(), 4),
             "pixel_auprc": round(counted.auprc(), 4),
             "pro": round(counted.pro(), 4),
-            "n_normal": int((labels == 0).sum()),
-            "n_anomalous": int((labels == 1).sum()),
+            "n_normal": int((defective == 0).sum()),
+            "n_anomalous": int((defective == 1).sum()),
             "seconds": seconds,
         }
 

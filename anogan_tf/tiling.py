@@ -150,7 +150,8 @@ def random_tiles(image: np.ndarray, tile: tuple[int, int], count: int, rng: np.r
 
 def grouped(items, most, image=lambda item: item, pixels=PIXELS_AT_ONCE):
     """Yield lists of items: `most` of them, fewer where their images `[h, w, C]` would fill up to more than so many pixels."""
-    group, larger = [], np.zeros(2, int)
+    group: list = []
+    larger = np.zeros(2, int)
     for item in items:
         with_it = np.maximum(larger, image(item).shape[:2])
         if group and (len(group) == most or (len(group) + 1) * with_it.prod() > pixels):

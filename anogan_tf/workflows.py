@@ -161,8 +161,8 @@ def _train(model, pixels, file, log, epochs, batch_size, title, progress, *callb
     with progress(title, epochs * steps) as advance:
         advance(seen)
         logger, checkpoint = keras.callbacks.CSVLogger(log, append=True), Checkpoint(file, SECONDS_BETWEEN_SAVES)
-        callbacks = [logger, *callbacks, Advance(advance), checkpoint]
-        model.fit_on(pixels, batch_size, epochs=epochs, callbacks=callbacks, verbose=0)
+        every = [logger, *callbacks, Advance(advance), checkpoint]
+        model.fit_on(pixels, batch_size, epochs=epochs, callbacks=every, verbose=0)
 
 
 def cut_log(log, passes):

@@ -19,8 +19,8 @@ LABEL_NAMES = ("labels", "label", "y")
 # Images and labels of the parts of a set: MedMNIST's names, and Keras's.
 PAIRS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
 PARTS = ("train", "val", "test")
-IDX_NAME = re.compile(r"(.*)images[-.]idx3-ubyte(\.gz)?$")
-_IDX_TYPES = {8: np.uint8, 9: np.int8, 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+IDX_NAME = re.compile(r"images[-.]idx3-ubyte(\.gz)?$")
+_IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _lock = threading.Lock()  # two threads that want the same array shall not both read it
 
 
@@ -147,7 +147,7 @@ def _idx_part(file):
     count, beside = len(_array(file, "")), path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
     if beside.is_symlink():
         raise ValueError(f"{beside.name} is a link, not followed")
-    name = IDX_NAME.search(path.name).group(1).lower()
+    name = path.name.lower()
     split = "train" if name.startswith("train") else "test" if name.startswith(("t10k", "test")) else ""
     if not beside.exists():
         return Part("", count, split, None)

@@ -111,7 +111,7 @@ def _groups(entries):
 
 
 def _check_groups(entries):
-    sides = {}
+    sides: dict[str, str] = {}
     for entry in entries:
         if entry.group and entry.split and sides.setdefault(entry.group, entry.split) != entry.split:
             raise ValueError(

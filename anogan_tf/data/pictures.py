@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tifffile
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -35,7 +36,7 @@ def read_pixels(file):
             pixels = tf.io.decode_png(Path(file).read_bytes(), dtype=tf.uint16).numpy()
             return _upright(pixels, image.getexif().get(ORIENTATION, 1))
         pixels = _to_array(ImageOps.exif_transpose(image))
-        inverted = image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(PHOTOMETRIC) == 0
+        inverted = isinstance(image, TiffImageFile) and image.mode.startswith("I;16") and image.tag_v2.get(PHOTOMETRIC) == 0
         return 65535 - pixels if inverted else pixels  # Pillow turns white being 0 in 8 bits only
 
 
@@ -61,7 +62,7 @@ def read_head(file):
     """The `Head` of a picture file, from its header."""
     if _is_deep_tiff(file):
         with tifffile.TiffFile(file) as tiff:
-            return Head(1 if tiff.pages[0].samplesperpixel < 3 else 3, deep=True)
+            return Head(1 if tiff.pages.first.samplesperpixel < 3 else 3, deep=True)
     with Image.open(file) as image:
         grey = image.mode in GREY_MODES or image.mode.startswith("I;16") or _has_grey_palette(image)
         return Head(1 if grey else 3, deep=_is_cut_png(image) or image.mode[0] in "IF")
@@ -106,19 +107,19 @@ def _is_deep_tiff(file):
         return False
     try:
         with tifffile.TiffFile(file) as tiff:
-            return tiff.pages[0].samplesperpixel > 1 and tiff.pages[0].bitspersample > 8
+            return tiff.pages.first.samplesperpixel > 1 and tiff.pages.first.bitspersample > 8
     except tifffile.TiffFileError:
         return False  # Pillow says what is wrong with it
 
 
 def _read_tiff(file):
     with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages[0]  # of a stack the first
+        page = tiff.pages.first  # of a stack
         check_pixel_count(page.imagewidth * page.imagelength)
-        if page.photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB) or page.samplesperpixel > 4:
-            raise ValueError(
-                f"a TIFF of more than 8 bits, {page.samplesperpixel} channels, {page.photometric.name}: only grey and RGB"
-            )
+        photometric = tifffile.PHOTOMETRIC(page.photometric)
+        if photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB) or page.samplesperpixel > 4:
+            found = f"{page.samplesperpixel} channels, {photometric.name}"
+            raise ValueError(f"a TIFF of more than 8 bits, {found}: only grey and RGB")
         pixels = np.moveaxis(page.asarray(), 0, -1) if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else page.asarray()
         orientation = page.tags.valueof(ORIENTATION, 1)
     if pixels.dtype.kind == "f":

@@ -232,7 +232,7 @@ def for_display(values, side):
     """Pixels `[h, w, c]` in [0, 1] as uint8 with sides no longer than `side`."""
     if not side:
         return np.zeros((0, 0, 1), np.uint8)
-    levels = np.uint8(np.round(values * 255.0))
+    levels = np.round(values * 255.0).astype(np.uint8)
     image = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
     image.thumbnail((side, side))
     display = np.asarray(image)
@@ -317,7 +317,8 @@ def fill_pool(
     Returns:
         `Pool`.
     """
-    pixels, owners, skipped, digest = DiskArray(shape, folder), [], [], hashlib.sha256()
+    pixels, owners, digest = DiskArray(shape, folder), [], hashlib.sha256()
+    skipped: list[Picture] = []
     for sample in readable(read_samples(source, preparation, rows, strict=strict), skipped, advance):
         kept = cut(sample.row, to_pixels(sample.image))
         pixels.append(kept)

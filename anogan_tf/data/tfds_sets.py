@@ -1,5 +1,6 @@
 """tensorflow-datasets: reading any labelled set of images, and preparing one from files on disk."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -100,13 +101,11 @@ class TfdsSource:
         wanted[rows] = True
         if not (np.diff(rows) > 0).all():
             raise ValueError("Rows of a tfds set are read in their order; sort them.")
-        examples = None
-        for split in self._splits:
-            decoders = tfds.decode.PartialDecoding(dict.fromkeys(features, True))
-            part = self._builder.as_dataset(split=split, decoders=decoders, read_config=_in_order())
-            examples = part if examples is None else examples.concatenate(part)
+        decoders = tfds.decode.PartialDecoding(dict.fromkeys(features, True))
+        options = {"decoders": decoders, "read_config": _in_order()}
+        first, *others = (self._builder.as_dataset(split=split, **options) for split in self._splits)
         wanted = tf.constant(wanted)
-        return examples.enumerate().filter(lambda row, example: wanted[row])
+        return functools.reduce(tf.data.Dataset.concatenate, others, first).enumerate().filter(lambda row, example: wanted[row])
 
     def read(self, row, image):
         """The `Picture` of an element; transparency is dropped."""
@@ -233,7 +232,7 @@ class _Examples:
                     "image": pixels,
                     "label": entry.label or UNLABELLED,
                     NORMAL: entry.normal is not False,
-                    "mask": np.uint8(mask)[..., np.newaxis] * 255,
+                    "mask": mask[..., np.newaxis].astype(np.uint8) * 255,
                     "has_mask": bool(entry.mask),
                     "group": entry.group,
                     "name": entry.name,
