@@ -1,4 +1,4 @@
-# `make demo`, `make test` and `make lint` need Python 3.11 or later with venv, nothing else.
+# Everything here needs Python 3.11 or later with venv, nothing else.
 PYTHON ?= python3
 VENV = .venv
 LOWEST = .venv-lowest
@@ -9,25 +9,35 @@ INSTALL = $(UV) pip install --quiet --python
 OF_THEIR_TIME = 'tensorflow-metadata>=1.16,<1.18' 'pyarrow>=19,<20'
 # Bytecode is kept, whatever the shell says: else each of some fifty processes compiles TensorFlow anew, for ten seconds.
 export PYTHONDONTWRITEBYTECODE =
-PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A process whose tests are done takes some of another's: so neighbours, which share what they build, stay together.
+PYTEST = python -m pytest -n auto --maxprocesses 4 --dist worksteal
+PROMISED = quick or promise
 
-.PHONY: demo test test-lowest lint coverage docs clean
+.PHONY: demo check lint test test-all test-lowest coverage docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/anogan demo -o demo --overwrite
 
-# On the newest versions that there are.
-test: $(VENV)/installed-dev
-	$(BIN)/$(PYTEST)
+# While working: a minute or two, in an environment without what the other tests need.
+check: lint
+	$(BIN)/$(PYTEST) -m quick
 
-# On the lowest that setup.cfg allows, with what is optional but for Beam and the documentation, which ask for newer ones.
-test-lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/$(PYTEST)
-
-lint: $(VENV)/installed-dev
+lint: $(VENV)/installed-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check anogan_tf tests export
-	$(BIN)/python -m mypy anogan_tf
+	$(BIN)/python -m mypy
+
+# Before a change is handed in: whatever the README promises.
+test: $(VENV)/installed-dev
+	$(BIN)/$(PYTEST) -m '$(PROMISED)'
+
+# All there is, on the newest versions that there are.
+test-all: $(VENV)/installed-dev
+	$(BIN)/$(PYTEST)
+
+# What depends on versions, on the lowest that setup.cfg allows; without Beam and the documentation, which ask for newer ones.
+test-lowest: $(LOWEST)/installed
+	$(LOWEST)/bin/$(PYTEST) -m '$(PROMISED) or versions'
 
 coverage: $(VENV)/installed-dev
 	$(BIN)/$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html
@@ -44,10 +54,14 @@ $(VENV)/installed: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	$(INSTALL) $(VENV) -e .
 	touch $@
 
+$(VENV)/installed-check: setup.cfg pyproject.toml | $(VENV)/bin/uv
+	$(INSTALL) $(VENV) -e '.[check]'
+	touch $@ $(VENV)/installed
+
 $(VENV)/installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	$(INSTALL) $(VENV) -e '.[dev]'
 	$(INSTALL) $(VENV) --no-deps tensorflow-serving-api
-	touch $@ $(VENV)/installed
+	touch $@ $(VENV)/installed $(VENV)/installed-check
 
 $(LOWEST)/installed: setup.cfg pyproject.toml | $(VENV)/bin/uv
 	$(UV) venv --quiet --clear --python $(BIN)/python $(LOWEST)

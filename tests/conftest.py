@@ -1,35 +1,74 @@
+"""What tests share, and how they are told apart: quick ones by what they build, slow ones by what they would notice."""
+
 import gc
 import os
+import shutil
+import subprocess
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")  # else scikit-learn starts a process to count cores
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores; threads of each would be in the others' way
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
+import helpers
 import keras
 import numpy as np
 import pytest
+from promises import PROMISES
 
 from anogan_tf.data import load_embedded
 from anogan_tf.detector import AnoGAN
 from anogan_tf.encoder import EncoderTrainer
-from anogan_tf.gan import GAN
 from anogan_tf.saving import locked
+
+# A test that builds a network, starts a process or a browser takes one of these, or a fixture that does.
+SLOW = {"networks", "make_gan", "trained", "process", "browser"}
 
 
 def pytest_configure():
     gc.set_threshold(200_000, 20, 20)  # traces are millions of small objects; looking through them took an eighth of the time
 
 
-# Those that take longest: begun last, one process would end long after the others (`--dist loadfile --no-loadscope-reorder`).
-FIRST = [
-    *("test_notebooks", "test_detector", "test_serving", "test_cli", "test_gan", "test_benchmark", "test_speed"),
-    *("test_distribution", "test_resume", "test_docs", "test_evaluation"),
-]
-
-
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+    for item in items:
+        if not SLOW.intersection(item.fixturenames):
+            item.add_marker("quick")
+        for mark in item.iter_markers("promise"):
+            if mark.args[0] not in PROMISES:
+                raise pytest.UsageError(f"{item.nodeid}: promise {mark.args[0]!r} is none of those in tests/promises.py.")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """A quick test that builds a network or starts a process all the same fails, whichever of its fixtures does it."""
+    with pytest.MonkeyPatch.context() as patched:
+        if item.get_closest_marker("quick"):
+            patched.setattr(keras.Model, "__new__", _refuse("makes a model", "networks"))
+            patched.setattr(subprocess.Popen, "__init__", _refuse("starts a process", "process"))
+        return (yield)
+
+
+def _refuse(what, name):
+    def refused(*arguments, **options):
+        pytest.fail(f"A quick test {what}. Have it take the fixture {name!r}: @pytest.mark.usefixtures({name!r}).")
+
+    return refused
+
+
+@pytest.fixture(scope="session")
+def networks():
+    """The test builds networks of its own."""
+
+
+@pytest.fixture(scope="session")
+def process():
+    """The test starts processes."""
+
+
+@pytest.fixture(scope="session")
+def browser():
+    return shutil.which("chromium") or pytest.skip("needs chromium")
 
 
 @pytest.fixture(scope="session")
@@ -37,14 +76,13 @@ def boots():
     return load_embedded()
 
 
-def make_gan(image_shape=(16, 16, 1), latent_dim=4, **options):
-    gan = GAN(image_shape, latent_dim, width=4, **options)
-    gan.compile()
-    return gan
+@pytest.fixture(scope="session")
+def make_gan():
+    return helpers.make_gan
 
 
 @pytest.fixture
-def tiny_gan():
+def tiny_gan(make_gan):
     return make_gan()
 
 
@@ -64,18 +102,10 @@ def trained(tmp_path_factory):
     return load_or_train
 
 
-def train_on(boots, **options):
-    """A GAN after some hundred steps on real boots: far enough that boots come out as boots."""
-    gan = GAN((28, 28, 1), **options)
-    gan.compile()
-    gan.fit(boots.train[:1800], epochs=10, verbose=0)
-    return gan
-
-
 @pytest.fixture(scope="session")
 def trained_gan(trained, boots):
     """Networks of half the default width: a search with them takes a third of the time."""
-    return trained("gan", lambda: train_on(boots, width=16))
+    return trained("gan", lambda: helpers.train_on(boots, width=16))
 
 
 @pytest.fixture(scope="session")
@@ -91,23 +121,23 @@ def trained_encoder(trained, trained_gan, boots):
 
 @pytest.fixture(scope="session")
 def trained_detector(trained_gan):
-    return AnoGAN.from_gan(trained_gan, tolerance=0.0)
+    """Every image takes all of its 100 steps: enough for a last bit to grow."""
+    return AnoGAN.from_gan(trained_gan, steps=100, tolerance=0.0)
 
 
 @pytest.fixture(scope="session")
-def _traced():
-    return AnoGAN.from_gan(make_gan(), steps=3)
+def _traced(make_gan):
+    detector = AnoGAN.from_gan(make_gan(), steps=3)
+    detector._ready_search()
+    return detector
 
 
 @pytest.fixture
 def tiny_detector(_traced):
-    """One detector for all tests, since tracing takes seconds; each finds it without a calibration and with its own settings."""
-    settings = _traced.settings
-    yield _traced
-    if _traced.settings != settings:
-        _traced.settings = settings
-    if _traced.calibration:
-        _traced.calibration = None
+    """A detector of each test's own, which shares with the others networks and what takes seconds to trace."""
+    detector = _traced.with_settings()
+    detector._search = _traced._search
+    return detector
 
 
 @pytest.fixture(scope="session")

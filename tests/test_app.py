@@ -50,6 +50,7 @@ def test_examples_are_those_that_can_be_read_spread_over_all(detector, files):
     assert app.choose_examples(detector, []) == []
 
 
+@pytest.mark.promise("as written")
 def test_the_page_answers_over_http_and_stays_on_this_machine(detector, files):
     gradio_client = pytest.importorskip("gradio_client")
     page = app.run_app(detector, "parts", files[:2], block=False)

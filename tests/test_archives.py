@@ -8,14 +8,15 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import make_gan
 
 from anogan_tf.archives import UnsafeFile, _allowed, check_archive
 from anogan_tf.gan import GAN
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+def saved(make_gan, tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "gan.keras"
     make_gan().save(path)
     with zipfile.ZipFile(path) as archive:
@@ -37,6 +38,7 @@ def with_layer(saved, layer):
     return {**saved, "config.json": json.dumps(config)}
 
 
+@pytest.mark.promise("file")
 def test_what_is_saved_is_loaded(saved, tmp_path):
     path = write(tmp_path / "gan.keras", saved)
     check_archive(path)
@@ -63,6 +65,7 @@ PAYLOADS = {
 
 @pytest.mark.parametrize("name", PAYLOADS)
 @pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.promise("strangers")
 def test_what_could_run_code_is_refused(saved, tmp_path, name, nested):
     payload = {"registered_name": None, **PAYLOADS[name]}
     layer = {"config": {"kernel_initializer": [payload]}} if nested else payload
@@ -110,6 +113,7 @@ def weights(write_to):
     return content.getvalue()
 
 
+@pytest.mark.promise("strangers")
 def test_weights_from_elsewhere_are_refused(saved, tmp_path):
     secret = tmp_path / "secret.h5"
     with h5py.File(secret, "w") as file:
@@ -133,6 +137,7 @@ def test_weights_that_unpack_to_many_times_their_size_are_refused(saved, tmp_pat
         check_archive(write(tmp_path / "bomb.keras", {**saved, "model.weights.h5": packed}))
 
 
+@pytest.mark.promise("strangers")
 def test_networks_that_would_fill_the_memory_are_refused(saved, tmp_path):
     config = json.loads(saved["config.json"])
     for layer in config["config"]["generator"]["config"]["layers"]:
@@ -160,7 +165,7 @@ def test_new_networks_and_layers_that_would_fill_the_memory_are_refused(saved, t
 
 
 @pytest.mark.parametrize("options", [{"objective": "hinge"}, {"self_supervision": 0.5}, {"preset": "paper"}])
-def test_every_network_of_ours_can_be_counted(tmp_path, options):
+def test_every_network_of_ours_can_be_counted(make_gan, tmp_path, options):
     make_gan(**options).save(tmp_path / "gan.keras")
     check_archive(tmp_path / "gan.keras")
 

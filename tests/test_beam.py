@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_gan
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -39,7 +38,7 @@ PIXELS = rng.integers(0, 256, (40, 16, 16, 1), np.uint8)
 
 
 @pytest.fixture(scope="module")
-def detector():
+def detector(make_gan):
     return AnoGAN.from_gan(make_gan(), steps=3).calibrate(PIXELS[:20])
 
 

@@ -42,8 +42,10 @@ def small(monkeypatch):
     short = {name: benchmark._search(sampled=True, **{**one, "steps": 2}) for name, one in settings.items()}
     methods = {**benchmark.METHODS, **short}
     monkeypatch.setattr(benchmark, "METHODS", methods)
+    monkeypatch.setattr(benchmark, "train_networks", functools.partial(benchmark.train_networks, width=8))
 
 
+@pytest.mark.usefixtures("networks")
 def test_every_method_has_its_row(digits, tmp_path):
     names = (*benchmark.DEFAULT_METHODS, "surprise", "wgan-gp", "lambda=0.5")
     rows = benchmark.run_benchmark("mnist", digits, tmp_path, classes=["0"], methods=names, epochs=1)
@@ -64,6 +66,7 @@ def test_every_method_has_its_row(digits, tmp_path):
     assert by_method["refine"]["auroc"] == round(metrics.auroc(task.labels, detector.predict(task.test, verbose=0)["score"]), 4)
 
 
+@pytest.mark.usefixtures("networks")
 def test_mistakes_are_the_anomalies_scored_lowest_and_the_normals_scored_highest(digits, tmp_path, monkeypatch):
     sheets = []
     monkeypatch.setattr(benchmark.plots, "contact_sheet", lambda *sheet, columns: sheets.append(sheet))
@@ -89,6 +92,7 @@ def test_mistakes_are_the_anomalies_scored_lowest_and_the_normals_scored_highest
         benchmark.draw_mistakes("mnist", digits, tmp_path, "pca", classes=["0"])
 
 
+@pytest.mark.usefixtures("networks")
 def test_what_calibrates_the_surprise_was_not_trained_on(digits, tmp_path, monkeypatch):
     task, trained = benchmark.read_set(digits)("0"), []
 
@@ -104,6 +108,7 @@ def test_what_calibrates_the_surprise_was_not_trained_on(digits, tmp_path, monke
     assert len(held_out) == 50 and sorted(trained + held_out) == sorted(picture.tobytes() for picture in task.train)
 
 
+@pytest.mark.usefixtures("networks")
 def test_what_has_its_row_isn_t_run_again(digits, tmp_path, monkeypatch):
     run = []
     counted = benchmark.METHODS["pca"]._replace(score=lambda one, rows: run.append(one) or rows)
@@ -222,6 +227,7 @@ def test_groups_lie_on_one_side(tile_set):
     assert all(bool(entry.mask) != entry.normal for entry in entries)
 
 
+@pytest.mark.usefixtures("networks")
 def test_tiles_by_kind_of_defect(tile_set, tmp_path, monkeypatch):
     monkeypatch.setattr(tile_benchmark, "TILES", 200)
     monkeypatch.setattr(tile_benchmark, "train_files", functools.partial(workflows.train_files, tiles=200))
@@ -263,6 +269,7 @@ def test_tiles_without_groups_are_refused(tmp_path):
         tile_benchmark.run_tiles(tmp_path, tmp_path, defects=["rust"])
 
 
+@pytest.mark.usefixtures("networks")
 def test_a_linear_network_is_a_pca(boots):
     pixels = boots.train[:200, ..., np.newaxis] / np.float32(255)
     detector = comparisons.pca_detector(pixels, (28, 28, 1), 16)

@@ -38,12 +38,13 @@ def good(tmp_path_factory, boots):
 
 
 @pytest.fixture(scope="module")
-def model(good, tmp_path_factory):
+def model(good, tmp_path_factory, networks):
     path = tmp_path_factory.mktemp("model") / "boots.keras"
     anogan("train", good, "-o", path, *FAST)
     return path
 
 
+@pytest.mark.promise("as written")
 def test_train_writes_a_calibrated_detector_and_its_training_state(model):
     detector = AnoGAN.load(model)
     assert len(detector.calibration.scores) == 50 and detector.image_shape == (16, 16, 1)
@@ -56,6 +57,7 @@ def test_train_writes_a_calibrated_detector_and_its_training_state(model):
     assert detector.settings.mode == "refine"
 
 
+@pytest.mark.usefixtures("networks")
 def test_train_without_an_encoder(good, tmp_path):
     anogan("train", good, "-o", tmp_path / "m.keras", *FAST, "--no-encoder", "--objective", "hinge")
     detector = AnoGAN.load(tmp_path / "m.keras")
@@ -114,6 +116,7 @@ def test_what_was_not_trained_on_is_listed(model):
     assert len((state / "held_out.txt").read_text().splitlines()) == 50
 
 
+@pytest.mark.promise("threshold")
 def test_the_threshold_comes_from_images_that_were_not_trained_on(model, good, monkeypatch):
     detector = AnoGAN.load(model)
     names = (model.with_suffix(".train") / "held_out.txt").read_text().splitlines()
@@ -132,6 +135,7 @@ def test_the_threshold_comes_from_images_that_were_not_trained_on(model, good, m
     assert len(trained[0]) == 60 and len(held_out) == 50 and not held_out & rounded(trained[0].take(range(60)))
 
 
+@pytest.mark.usefixtures("networks")
 def test_options_reach_the_model(good, tmp_path):
     path = tmp_path / "options.keras"
     options = [
@@ -158,6 +162,7 @@ def test_options_reach_the_model(good, tmp_path):
     assert gan.optimizer.iterations.numpy() == 60 // 8
 
 
+@pytest.mark.promise("as written")
 def test_score_writes_a_row_and_a_heatmap_for_each_image(model, good, tmp_path):
     nested = tmp_path / "queries" / "nested"
     nested.mkdir(parents=True)
@@ -190,6 +195,8 @@ def test_unreadable_images_are_skipped_listed_and_change_the_exit_status(model, 
     assert [row["file"].rsplit("/", 1)[1] for row in skipped] == ["broken.png", "empty.png"]
 
 
+@pytest.mark.usefixtures("networks")
+@pytest.mark.promise("as written")
 def test_demo_writes_everything(tmp_path):
     anogan("demo", "-o", tmp_path / "demo", "--epochs", "1", "--steps", "2")
     names = {path.name for path in (tmp_path / "demo").iterdir()}
@@ -286,6 +293,7 @@ def test_usage_errors_have_status_2():
     assert "between 0 and 1" in anogan(*train, "--fpr", "1.5", status=2)
 
 
+@pytest.mark.promise("as written")
 def test_export_writes_the_next_version(model, tmp_path):
     base = tmp_path / "serving" / "boots"
     assert f"Wrote {base / '1'}" in anogan("export", model, base)
@@ -309,6 +317,8 @@ def test_export_says_what_is_missing(tiny_gan, model, tmp_path):
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.usefixtures("networks")
+@pytest.mark.promise("tiles")
 def test_patches_of_large_images_from_a_benchmark_layout(tmp_path):
     rng = np.random.default_rng(0)
     for row in range(110):
@@ -355,6 +365,7 @@ def test_patches_of_large_images_from_a_benchmark_layout(tmp_path):
     assert f"Wrote {tmp_path / 'serving' / '1'}" in anogan("export", model, tmp_path / "serving", "--no-warm-up")
 
 
+@pytest.mark.usefixtures("networks")
 def test_a_set_of_record_files(good, tmp_path):
     where = ("--data-dir", tmp_path / "sets")
     assert "anogan train --tfds boots" in anogan("prepare", good, "--name", "boots", *where)
@@ -377,6 +388,7 @@ def test_options_that_do_not_go_together(good, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("networks")
 def test_what_was_trained_on_is_not_scored_unawares(good, tmp_path):
     rows = [("path", "label"), *((f"{row:03d}.png", "A" if row else "B") for row in range(110))]
     with open(tmp_path / "parts.csv", "w", newline="") as file:
@@ -415,6 +427,7 @@ def test_evaluate_writes_a_report(good, model, tmp_path, boots):
     assert "exists and isn't empty" in anogan("evaluate", model, data, "-o", tmp_path / "out", status=1)
 
 
+@pytest.mark.promise("as written")
 def test_evaluate_draws_defects_on_what_was_held_out(good, model, tmp_path):
     assert "--synthetic" in anogan("evaluate", model, good, "-o", tmp_path / "none", status=1)
     anogan("evaluate", model, good, "-o", tmp_path / "out", "--synthetic")
@@ -423,6 +436,7 @@ def test_evaluate_draws_defects_on_what_was_held_out(good, model, tmp_path):
     assert numbers["pixel"]["regions"] >= 50 and numbers["used"] == {"trained": 0, "held_out": 50}
 
 
+@pytest.mark.usefixtures("networks")
 def test_bench_runs_a_protocol(tmp_path, boots):
     parts = {"train_images": boots.train[:40], "train_labels": np.zeros((40, 1), np.uint8)}
     parts |= {"test_images": boots.test[::20], "test_labels": boots.test_label[::20, np.newaxis]}

@@ -1,7 +1,7 @@
 """Probes against their closed forms; the paper's comparisons on tiny networks."""
 
 import numpy as np
-from conftest import make_gan
+import pytest
 
 from anogan_tf import comparisons, losses, metrics
 from anogan_tf.autoencoder import AdversarialAutoencoder
@@ -108,6 +108,7 @@ def test_features_are_embedded_in_the_plane_alike_each_time():
     assert apart > 2 * np.linalg.norm(points[:12] - points[:12].mean(0), axis=1).mean()
 
 
+@pytest.mark.usefixtures("networks")
 def test_the_autoencoder_learns_to_copy_and_is_a_detector(boots):
     options = {"epochs": 15, "batch_size": 8, "latent_dim": 8, "width": 8}
     detector = comparisons.train_autoencoder(boots.train[:320], (16, 16, 1), **options)
@@ -116,6 +117,7 @@ def test_the_autoencoder_learns_to_copy_and_is_a_detector(boots):
     assert detector.settings.mode == "encoder" and out["steps"].max() == 0
 
 
+@pytest.mark.usefixtures("networks")
 def test_the_autoencoder_s_losses(pixels, tmp_path):
     autoencoder = AdversarialAutoencoder((16, 16, 1), 4, width=4, adversarial_weight=0.25)
     autoencoder.compile()
@@ -131,5 +133,5 @@ def test_the_autoencoder_s_losses(pixels, tmp_path):
     assert again.adversarial_weight == 0.25 and int(again.optimizer.iterations) == 1
 
 
-def test_another_objective_has_another_critic():
+def test_another_objective_has_another_critic(make_gan):
     assert make_gan(objective="hinge").discriminator.get_layer("down2").layer.use_bias

@@ -66,11 +66,11 @@ def assert_alike(one, other):
         np.testing.assert_allclose(one[name], other[name], rtol=1e-5, err_msg=name)
 
 
-def test_two_devices_have_the_losses_of_one_or_say_that_they_can_t(tmp_path):
+def test_two_devices_have_the_losses_of_one_or_say_that_they_can_t(tmp_path, process):
     assert_alike(*answer(start(tmp_path / "gan.keras", {"objective": "hinge"})))
 
 
-def test_two_processes_have_the_losses_of_one_and_of_two_devices(tmp_path):
+def test_two_processes_have_the_losses_of_one_and_of_two_devices(tmp_path, process):
     with socket.socket() as first, socket.socket() as second:
         for held in (first, second):
             held.bind(("127.0.0.1", 0))

@@ -24,7 +24,7 @@ def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
 
 
-def test_they_build_without_a_warning(tmp_path):
+def test_they_build_without_a_warning(tmp_path, process):
     pytest.importorskip("sphinx", reason="needs the extra docs")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(ROOT / "docs"), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -76,6 +76,8 @@ def workplace(tmp_path_factory, boots):
     return folder
 
 
+@pytest.mark.usefixtures("networks")
+@pytest.mark.promise("as written")
 def test_the_python_on_the_pages_runs(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     (workplace / "parts.train").mkdir()

@@ -1,8 +1,8 @@
+import helpers
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import make_gan
 from keras import layers
 
 from anogan_tf import networks
@@ -10,9 +10,11 @@ from anogan_tf.detector import AnoGAN
 from anogan_tf.encoder import METHODS, EncoderTrainer
 from anogan_tf.preparation import to_pixels
 
+pytestmark = pytest.mark.usefixtures("networks")
+
 
 def make_trainer(gan=None, **options):
-    trainer = EncoderTrainer.from_gan(gan or make_gan(), **{"width": 4, **options})
+    trainer = EncoderTrainer.from_gan(gan or helpers.make_gan(), **{"width": 4, **options})
     trainer.compile()
     return trainer
 
@@ -39,7 +41,7 @@ def test_the_encoder_learns_and_nothing_else_moves(method):
     assert_same(frozen, [*trainer.generator.get_weights(), *trainer.discriminator.get_weights()])
 
 
-def test_losses_against_numpy(pixels):
+def test_losses_against_numpy(make_gan, pixels):
     """The loss of a first step, before anything has moved, in the encoder's training mode."""
     images = np.asarray(make_gan().preparation(pixels[:8]))
     for method in METHODS:
@@ -59,7 +61,7 @@ def test_losses_against_numpy(pixels):
         np.testing.assert_allclose(loss, wanted, rtol=1e-4)
 
 
-def test_the_gan_is_copied(pixels):
+def test_the_gan_is_copied(make_gan, pixels):
     gan = make_gan()
     before = gan.get_weights()
     trainer = make_trainer(gan)
@@ -87,6 +89,7 @@ def test_callbacks_see_the_loss(pixels, tmp_path):
     assert (tmp_path / "log.csv").read_text().startswith("epoch,loss")
 
 
+@pytest.mark.promise("search")
 def test_it_starts_nearer_than_chance(trained_gan, trained_encoder, boots):
     """On boots that nobody trained on, E(x) beats the best of 32 random starts, and the search goes on from there."""
     pixels = boots.test[boots.test_label == 0][:40]

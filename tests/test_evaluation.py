@@ -3,7 +3,6 @@
 import html.parser
 import json
 import re
-import shutil
 import subprocess
 
 import numpy as np
@@ -78,6 +77,7 @@ def test_a_score_by_complexity_has_the_loss_beside_it(detector, source, evaluati
     assert "standard deviations the logarithm of A" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("networks")
 def test_a_score_with_surprise_says_so(source, tmp_path, boots):
     gan = GAN((28, 28, 1), width=4, self_supervision=0.5)
     gan.compile()
@@ -87,6 +87,7 @@ def test_a_score_with_surprise_says_so(source, tmp_path, boots):
     assert "turns and shifts" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("networks")
 def test_terms_of_a_score_are_named_and_explained(source, tmp_path, boots):
     gan = GAN((28, 28, 1), width=4)
     gan.compile()
@@ -302,9 +303,8 @@ def test_features_that_don_t_differ_aren_t_embedded():
     assert _embed(same, 0) is None
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
 @pytest.mark.parametrize("width", [390, 1200])
-def test_a_browser_shows_the_report(report, width, tmp_path):
+def test_a_browser_shows_the_report(report, width, tmp_path, browser):
     """Every image loads, nothing is wider than the screen, and the console stays empty."""
     probe = """<script>addEventListener("load", () => { document.title = [...document.images].filter(one => one.complete &&
       one.naturalWidth > 0).length + " of " + document.images.length + ", " + (document.documentElement.scrollWidth <=
@@ -312,7 +312,7 @@ def test_a_browser_shows_the_report(report, width, tmp_path):
     page = tmp_path / "report.html"
     skipped = f"<ul><li>/{'a_long_name_' * 9}.png: it has no end</li></ul></main>"
     page.write_text((report[1] / "report.html").read_text().replace("</body>", probe).replace("</main>", skipped))
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--window-size={width},900"]
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--window-size={width},900"]
     ran = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
     loaded, whole, fits = re.search(r"<title>(\d+) of (\d+), (\w+)</title>", ran.stdout).groups()
     assert loaded == whole != "0" and fits == "true"

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_gan
 from model_server import Served, grpc_door, rest_door
 from PIL import Image
 
@@ -40,7 +39,7 @@ def load(kit_on_the_path):
 
 
 @pytest.fixture(scope="module")
-def detector(boots):
+def detector(make_gan, boots):
     return AnoGAN.from_gan(make_gan(), steps=3).calibrate(boots.train[:40])
 
 
@@ -105,6 +104,7 @@ def table(text):
     return {Path(line.split()[0]).name: line.split()[1:] for line in text.splitlines()[1:]}
 
 
+@pytest.mark.promise("serves")
 def test_the_client_gives_the_librarys_scores(client, door, detector, pictures, capsys):
     assert client.main([*door, "--batch", "4", str(pictures)]) == 0
     rows = table(capsys.readouterr().out)
@@ -258,7 +258,7 @@ def test_without_pillow_plain_files_still_go_and_others_say_what_is_missing(clie
     assert rows["grey.png"][-1] in ("anomaly", "normal")
 
 
-def test_the_client_never_imports_the_package():
+def test_the_client_never_imports_the_package(process):
     code = "import sys; sys.modules['anogan_tf'] = None; import client, load; print('tensorflow' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=KIT)
     assert result.stdout.strip() == "False", result.stderr

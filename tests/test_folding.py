@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import make_gan
 
 from anogan_tf import networks
 from anogan_tf.backend import keras
 from anogan_tf.folding import for_inference
+
+pytestmark = [pytest.mark.usefixtures("networks"), pytest.mark.versions]
 
 layers = keras.layers
 
@@ -85,7 +86,7 @@ def test_what_cannot_be_folded_stays():
     assert normalisations(folded) == ["after_input", "after_activation", "of_shared"]
 
 
-def test_a_layer_that_several_models_share():
+def test_a_layer_that_several_models_share(make_gan):
     gan = make_gan()
     discriminator = shaken(gan.discriminator)
     extractor = networks.feature_extractor(discriminator)
@@ -114,7 +115,7 @@ def test_the_precision_is_what_was_asked_for_whatever_it_was_trained_in(policy):
 
 
 @pytest.mark.parametrize("objective", ["wgan-gp", "hinge"])
-def test_discriminators_of_other_objectives_calculate_the_same(objective, pixels):
+def test_discriminators_of_other_objectives_calculate_the_same(make_gan, objective, pixels):
     gan = make_gan(objective=objective)
     gan.fit(pixels, batch_size=8, epochs=2, verbose=0)
     images = gan.preparation(pixels)

@@ -2,12 +2,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import make_gan, train_on
+from helpers import train_on
 from keras import layers
 
 from anogan_tf import networks
 from anogan_tf.gan import GAN
 from anogan_tf.preparation import AUGMENTATIONS, Preparation
+
+pytestmark = pytest.mark.usefixtures("networks")
 
 
 def all_state(gan):
@@ -20,7 +22,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_stop_in_the_middle_of_a_pass_changes_nothing(pixels):
+def test_a_stop_in_the_middle_of_a_pass_changes_nothing(make_gan, pixels):
     """An epoch of two steps ends after 16 of the 40 images; the next goes on with the others."""
     whole, halves = make_gan(), make_gan()
     whole.fit(pixels, batch_size=8, epochs=3, steps_per_epoch=2, verbose=0)
@@ -30,7 +32,8 @@ def test_a_stop_in_the_middle_of_a_pass_changes_nothing(pixels):
 
 
 @pytest.mark.parametrize("continued", [{"epochs": 2}, {"epochs": 4, "initial_epoch": 2}])
-def test_two_and_two_epochs_across_a_save_are_four(pixels, tmp_path, continued):
+@pytest.mark.promise("resumes")
+def test_two_and_two_epochs_across_a_save_are_four(make_gan, pixels, tmp_path, continued):
     whole, first = make_gan(), make_gan()
     whole.fit(pixels, batch_size=8, epochs=4, verbose=0)
     first.fit(pixels, batch_size=8, epochs=2, verbose=0)
@@ -41,7 +44,7 @@ def test_two_and_two_epochs_across_a_save_are_four(pixels, tmp_path, continued):
     assert_same(all_state(whole), all_state(second))
 
 
-def test_same_seed_same_run_and_each_epoch_has_its_order(pixels):
+def test_same_seed_same_run_and_each_epoch_has_its_order(make_gan, pixels):
     one, other = make_gan(seed=1), make_gan(seed=1)
     for gan in (one, other):
         gan.fit(pixels, batch_size=8, epochs=1, verbose=0)
@@ -58,7 +61,7 @@ def test_dcgan_defaults(tiny_gan):
         np.testing.assert_allclose([optimizer.learning_rate, optimizer.beta_1], [2e-4, 0.5])
 
 
-def test_fit_takes_arrays_and_datasets_of_any_pixels(pixels):
+def test_fit_takes_arrays_and_datasets_of_any_pixels(make_gan, pixels):
     for x in (pixels, pixels[..., 0], pixels / 255.0, np.repeat(pixels, 3, -1), np.pad(pixels, ((0, 0), (4, 0), (0, 9), (0, 0)))):
         history = make_gan().fit(x, epochs=1, verbose=0)
         assert all(np.isfinite(value).all() for value in history.history.values())
@@ -67,7 +70,7 @@ def test_fit_takes_arrays_and_datasets_of_any_pixels(pixels):
     assert sorted(history.history) == ["discriminator_loss", "fake_score", "generator_loss", "real_score"]
 
 
-def test_a_dataset_trains_as_the_same_batches_of_an_array(pixels):
+def test_a_dataset_trains_as_the_same_batches_of_an_array(make_gan, pixels):
     from_array, from_dataset = make_gan(), make_gan()
     batches = from_dataset._shuffled_rows(40, 8).take(5).map(lambda rows: tf.gather(pixels, rows))
     from_array.fit(pixels, batch_size=8, verbose=0)
@@ -114,7 +117,7 @@ def test_moving_statistics_of_both_networks_move(pixels, tiny_gan):
         assert old and all(not np.array_equal(a, b) for a, b in zip(old, statistics(network)))
 
 
-def test_label_smoothing_reaches_the_loss(pixels):
+def test_label_smoothing_reaches_the_loss(make_gan, pixels):
     losses = []
     for smoothing in (0.0, 0.5):
         gan = make_gan()
@@ -144,7 +147,7 @@ def test_xla_trains_on_other_sizes_and_still_refuses_bad_pixels(pixels, tiny_gan
         tiny_gan.fit(of(large.astype(np.float32)), batch_size=8, verbose=0)
 
 
-def test_the_average_follows_the_generator(pixels):
+def test_the_average_follows_the_generator(make_gan, pixels):
     gan = make_gan()
     start = gan.generator.get_weights()[0]
     gan.fit(pixels[:8], batch_size=8, verbose=0)  # one step: keeps 1/10
@@ -177,7 +180,7 @@ def test_uniform_prior_and_label_smoothing_are_saved(pixels, tmp_path):
     assert isinstance(again.optimizer, keras.optimizers.SGD)
 
 
-def test_mixed_bfloat16_trains_and_keeps_pixels_whole(pixels):
+def test_mixed_bfloat16_trains_and_keeps_pixels_whole(make_gan, pixels):
     keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
     try:
         gan = make_gan()
@@ -269,7 +272,7 @@ def test_xla_augments_too(pixels):
 
 
 @pytest.mark.parametrize("options", [{"objective": "wgan-gp"}, {"objective": "hinge"}, {"self_supervision": 0.5}], ids=str)
-def test_another_training_is_saved_and_resumes_to_the_bit(options, pixels, tmp_path):
+def test_another_training_is_saved_and_resumes_to_the_bit(make_gan, options, pixels, tmp_path):
     whole, parted = (make_gan(**options) for _ in range(2))
     whole.fit(pixels, batch_size=4, epochs=2, verbose=0)
     parted.fit(pixels, batch_size=4, epochs=1, verbose=0)
@@ -290,7 +293,7 @@ def test_the_discriminator_learns_to_tell_transforms_apart(boots):
         GAN((28, 28, 1), self_supervision=-1)
 
 
-def test_the_generator_waits_for_five_steps_of_the_wasserstein_critic(pixels):
+def test_the_generator_waits_for_five_steps_of_the_wasserstein_critic(make_gan, pixels):
     gan = make_gan(objective="wgan-gp")
     before = [np.array(weight) for weight in gan.generator.trainable_variables]
     gan.fit(pixels[:16], batch_size=4, epochs=1, verbose=0)
@@ -302,7 +305,7 @@ def test_the_generator_waits_for_five_steps_of_the_wasserstein_critic(pixels):
     assert any((np.array(other) != one).any() for one, other in zip(before, gan.generator.trainable_variables))
 
 
-def test_the_gradient_penalty_holds_the_slope_of_the_critic(pixels):
+def test_the_gradient_penalty_holds_the_slope_of_the_critic(make_gan, pixels):
     """The critic's slope between real and generated images, a few hundred steps on: near 1, where without a penalty it grows."""
     gan = make_gan(objective="wgan-gp")
     gan.compile(None, keras.optimizers.Adam(1e-3, beta_1=0.0, beta_2=0.9))
@@ -312,7 +315,7 @@ def test_the_gradient_penalty_holds_the_slope_of_the_critic(pixels):
     assert float(tf.reduce_mean(penalty)) < 0.3
 
 
-def test_spectral_normalisation_holds_the_largest_singular_value(pixels):
+def test_spectral_normalisation_holds_the_largest_singular_value(make_gan, pixels):
     gan = make_gan(objective="hinge")
     gan.fit(pixels, batch_size=8, epochs=8, verbose=0)
     for name in ("down1", "down2", "logit"):
@@ -320,7 +323,7 @@ def test_spectral_normalisation_holds_the_largest_singular_value(pixels):
         assert np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), compute_uv=False)[0] == pytest.approx(1.0, abs=0.1), name
 
 
-def test_layer_normalisation_is_of_each_image_alone():
+def test_layer_normalisation_is_of_each_image_alone(make_gan):
     critic = make_gan(objective="wgan-gp").discriminator
     images = np.random.default_rng(0).uniform(-1, 1, (6, 16, 16, 1)).astype(np.float32)
     np.testing.assert_allclose(critic(images, training=True)[:2], critic(images[:2], training=True), atol=1e-5)

@@ -19,6 +19,7 @@ def prepared(pixels):
     return PREPARATION(PREPARATION.check(pixels))
 
 
+@pytest.mark.usefixtures("networks")
 def test_distances_are_those_to_the_nearest_neighbours_on_blurred_pixels():
     distances = Memory.of(prepared(NORMALS))(prepared(QUERIES))
     np.testing.assert_allclose(np.asarray(distances) / 2.0, nearest_pixels(NORMALS, QUERIES, PREPARATION), rtol=1e-3)
@@ -63,7 +64,7 @@ def test_neighbours_are_part_of_the_relative_score(remembering, pixels, tmp_path
     np.testing.assert_array_equal(loaded.predict(pixels, verbose=0)["score"], out["score"])
 
 
-def test_a_file_with_a_memory_is_loaded_by_whoever_knows_the_detector_alone(remembering, tmp_path):
+def test_a_file_with_a_memory_is_loaded_by_whoever_knows_the_detector_alone(remembering, tmp_path, process):
     remembering.save(tmp_path / "detector.keras")
     code = f"from anogan_tf import AnoGAN; print(AnoGAN.load({str(tmp_path / 'detector.keras')!r}).memory.count)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -83,6 +84,7 @@ def test_a_memory_of_other_images_is_refused(tiny_gan):
         AnoGAN.from_gan(tiny_gan, memory=np.zeros((3, 16, 16, 1)))
 
 
+@pytest.mark.usefixtures("networks")
 def test_a_memory_is_a_layer(tmp_path):
     memory, images = Memory.of(prepared(NORMALS)), keras.Input((28, 28, 1))
     model = keras.Model(images, memory(images))

@@ -8,6 +8,7 @@ SHAPES = [(28, 28, 1), (32, 32, 3), (48, 48, 1), (64, 64, 3), (128, 128, 1), (25
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.usefixtures("networks")
 def test_shapes_and_ranges(shape):
     generator = networks.build_generator(shape, 5, width=2)
     discriminator = networks.build_discriminator(shape, width=2)
@@ -18,6 +19,7 @@ def test_shapes_and_ranges(shape):
     assert encoder(images).shape == (2, 5)
 
 
+@pytest.mark.usefixtures("networks")
 def test_names():
     shape = (28, 28, 1)
     models = networks.build_generator(shape), networks.build_discriminator(shape), networks.build_encoder(shape)
@@ -25,6 +27,7 @@ def test_names():
     assert networks.feature_extractor(models[1]).name == "feature_extractor"
 
 
+@pytest.mark.usefixtures("networks")
 def test_paper_preset_has_the_papers_filters():
     generator = networks.build_generator((64, 64, 1), 100, preset="paper")
     discriminator = networks.build_discriminator((64, 64, 1), preset="paper")
@@ -36,6 +39,7 @@ def test_paper_preset_has_the_papers_filters():
     assert {layer.kernel_size for layer in made + judged} == {(5, 5)}
 
 
+@pytest.mark.usefixtures("networks")
 def test_feature_extractor_shares_weights_and_takes_the_layer_by_name():
     discriminator = networks.build_discriminator((28, 28, 1), width=4)
     features = networks.feature_extractor(discriminator)
@@ -52,11 +56,13 @@ def test_feature_extractor_shares_weights_and_takes_the_layer_by_name():
     assert networks.feature_extractor(discriminator, "down1").output.shape == discriminator.get_layer("down1").output.shape
 
 
+@pytest.mark.usefixtures("networks")
 def test_unknown_feature_layer_lists_the_known_ones():
     with pytest.raises(ValueError, match="no layer named 'nowhere'.*features"):
         networks.feature_extractor(networks.build_discriminator((28, 28, 1), width=2), "nowhere")
 
 
+@pytest.mark.usefixtures("networks")
 def test_same_seed_same_weights():
     def weights(seed):
         return networks.build_generator((28, 28, 1), width=2, seed=seed).get_weights()
@@ -89,6 +95,7 @@ def test_bad_options_are_named():
         networks.build_encoder((28, 28, 1), width=0)
 
 
+@pytest.mark.usefixtures("networks")
 def test_pair_must_agree():
     generator = networks.build_generator((28, 28, 1), width=2)
     with pytest.raises(ValueError, match="must agree"):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from promises import PROMISES
 
 import anogan_tf
 
@@ -21,6 +22,14 @@ def test_every_public_name_is_there_and_documented():
         assert getattr(anogan_tf, name).__doc__, name
     with pytest.raises(AttributeError, match="attribute nothing"):
         anogan_tf.nothing
+
+
+def test_every_promise_of_the_readme_has_a_test():
+    root = Path(__file__).parent
+    kept = set(re.findall(r'promise\("([^"]+)"\)', "".join(path.read_text() for path in root.glob("test_*.py"))))
+    assert kept == set(PROMISES)
+    readme = " ".join((root.parent / "README.md").read_text().replace("*", "").split())
+    assert [words for words in PROMISES.values() if words not in readme] == []
 
 
 def documented():
@@ -65,7 +74,7 @@ GAN(image_shape=(16, 16))
 
 
 @pytest.mark.parametrize("module", ["anogan_tf", "anogan_tf.cli"])
-def test_importing_costs_nothing(module):
+def test_importing_costs_nothing(module, process):
     heavy = "('tensorflow', 'keras', 'numpy', 'sklearn', 'matplotlib', 'PIL')"
     result = python(f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])")
     assert result.stdout.strip() == "[]", result.stderr
@@ -73,12 +82,12 @@ def test_importing_costs_nothing(module):
 
 @pytest.mark.parametrize("use", ["import anogan_tf; anogan_tf.GAN", "from anogan_tf.preparation import Preparation"])
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_another_backend_says_what_to_set(backend, use):
+def test_another_backend_says_what_to_set(backend, use, process):
     result = python(use, KERAS_BACKEND=backend)
     assert f"Keras is set to '{backend}'" in result.stderr and "KERAS_BACKEND=tensorflow" in result.stderr
 
 
-def test_keras_json_counts_too(tmp_path):
+def test_keras_json_counts_too(tmp_path, process):
     (tmp_path / "keras.json").write_text('{"backend": "jax"}')
     environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
     code = "import os; os.environ.pop('KERAS_BACKEND', 0); import anogan_tf; anogan_tf.AnoGAN"

@@ -73,7 +73,8 @@ def kill_while_training(source_path, model, moments):
     assert done.returncode == 0, done.stderr
 
 
-def test_killed_it_goes_on_to_the_same_weights(source, tmp_path):
+@pytest.mark.promise("resumes")
+def test_killed_it_goes_on_to_the_same_weights(source, tmp_path, process):
     train(source, tmp_path / "whole.keras")
     draw = random.Random(0)
     moments = [draw.uniform(0.0, 1.0) for _ in range(int(os.environ.get("ANOGAN_KILLS", "2")))]
@@ -82,6 +83,7 @@ def test_killed_it_goes_on_to_the_same_weights(source, tmp_path):
 
 
 @pytest.mark.parametrize("stop", ["encoder.keras", "calibration"])
+@pytest.mark.usefixtures("networks")
 def test_interrupted_after_the_gan_it_goes_on(source, tmp_path, monkeypatch, stop):
     train(source, tmp_path / "whole.keras")
 
@@ -99,6 +101,7 @@ def test_interrupted_after_the_gan_it_goes_on(source, tmp_path, monkeypatch, sto
     assert_same_run(tmp_path / "whole.keras", tmp_path / "other.keras")
 
 
+@pytest.mark.usefixtures("networks")
 def test_a_run_with_other_settings_or_data_is_not_gone_on_with(source, tmp_path, monkeypatch):
     monkeypatch.setattr(workflows, "train_encoder", lambda *arguments, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -129,6 +132,7 @@ def test_records(tmp_path):
             has_record(tmp_path, record)
 
 
+@pytest.mark.usefixtures("networks")
 def test_a_checkpoint_in_the_middle_of_a_pass_is_gone_on_from(pixels, tmp_path):
     class Stop(Checkpoint):
         def on_train_batch_end(self, batch, logs=None):

@@ -5,7 +5,6 @@ import sys
 
 import keras
 import pytest
-from conftest import make_gan
 
 from anogan_tf import saving
 from anogan_tf.detector import AnoGAN
@@ -68,7 +67,7 @@ def test_one_process_writes_at_a_time(tmp_path):
     assert not list(path.parent.iterdir())
 
 
-def test_a_killed_process_holds_no_lock(tmp_path):
+def test_a_killed_process_holds_no_lock(tmp_path, process):
     code = f"""
 import fcntl, sys, time
 held = open({str(tmp_path / ".out.lock")!r}, "wb")
@@ -128,7 +127,7 @@ def test_files_that_are_no_model_are_named(tiny_gan, tmp_path):
         GAN.load(cut)
 
 
-def test_keras_loads_it_by_itself(tmp_path):
+def test_keras_loads_it_by_itself(make_gan, tmp_path):
     gan = make_gan()
     gan.save(tmp_path / "gan.keras")
     assert isinstance(keras.saving.load_model(tmp_path / "gan.keras"), GAN)

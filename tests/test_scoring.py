@@ -82,6 +82,7 @@ def files_of(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.promise("resumes")
 def test_an_interrupted_run_is_gone_on_with(tiny_detector, queries, tmp_path, monkeypatch):
     whole = score(tiny_detector, queries, tmp_path / "whole", maps=True)
     scored, score_batches = [], scoring.score_batches

@@ -75,6 +75,7 @@ def test_rows_on_disk_are_rows_in_memory(tmp_path):
         array.append(rows.transpose(0, 2, 1))
 
 
+@pytest.mark.usefixtures("networks")
 def test_training_from_disk_is_training_from_memory(pixels, tmp_path):
     prepared = np.asarray(PREPARATION.prepare(pixels))
     array = DiskArray(prepared.shape[1:], tmp_path)

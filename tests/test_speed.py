@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import make_gan
 
 from anogan_tf import metrics, networks, speed
 from anogan_tf.backend import keras
@@ -16,7 +15,7 @@ TINY = (speed.Size(16, "light", 1.0, (1, 20), 20), speed.Size(20, "light", 0.0, 
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory, boots):
+def report(tmp_path_factory, boots, networks):
     out = tmp_path_factory.mktemp("speed")
     patch = pytest.MonkeyPatch()
     patch.setattr(speed.data, "load_embedded", lambda: boots._replace(train=boots.train[:300]))
@@ -64,6 +63,7 @@ def test_detection_of_each_mode_is_there(report):
     assert all(0.0 <= mode["auroc"] <= 1.0 for mode in modes)
 
 
+@pytest.mark.usefixtures("networks")
 def test_operations_are_counted_by_hand():
     images = keras.layers.Input((8, 8, 2))
     x = keras.layers.Conv2D(3, 4, strides=2, padding="same")(images)  # 4x4 places, 4x4x2x3 products
@@ -72,7 +72,7 @@ def test_operations_are_counted_by_hand():
     assert speed._flops(network) == 2 * (16 * 96 + 16 * 135 + 320 * 7)
 
 
-def test_a_step_is_forward_and_back_without_weights():
+def test_a_step_is_forward_and_back_without_weights(make_gan):
     gan = make_gan()
     extractor = networks.feature_extractor(gan.discriminator)
     forward = speed._flops(gan.generator) + speed._flops(extractor)

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import make_gan
 
 from anogan_tf.detector import AnoGAN
 
@@ -60,12 +59,12 @@ def _command(base, batching, grpc_port, rest_port):
 
 
 @pytest.fixture(scope="module")
-def detector(boots):
+def detector(make_gan, boots):
     return AnoGAN.from_gan(make_gan(), steps=3).calibrate(boots.train[:40])
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["alone", "batched"])
-def ports(request, detector, tmp_path_factory):
+def ports(request, detector, tmp_path_factory, process):
     folder = tmp_path_factory.mktemp("serving")
     detector.export(folder / "parts")
     grpc_port, rest_port = _free_port(), _free_port()

@@ -5,7 +5,6 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from conftest import make_gan
 
 from anogan_tf import workflows
 from anogan_tf.callbacks import Checkpoint, TrainingWatch, spread
@@ -31,6 +30,7 @@ def test_losses_that_are_none_end_training(tiny_gan, loss, name):
         watching.on_train_batch_end(50, {name: loss})
 
 
+@pytest.mark.usefixtures("networks")
 def test_weights_that_are_no_numbers_are_not_saved(pixels, tmp_path):
     gan = GAN((16, 16, 1), 4, width=4)
     gan.compile(keras.optimizers.SGD(1e30), keras.optimizers.SGD(1e30))
@@ -64,7 +64,7 @@ def test_a_generator_that_has_collapsed_is_told_of_once(tiny_gan, pixels):
     assert not nothing and not none
 
 
-def test_a_discriminator_that_has_won_is_told_of(tiny_gan):
+def test_a_discriminator_that_has_won_is_told_of(make_gan, tiny_gan):
     watching, told = watch(tiny_gan)
     won, open_still = {"real_score": 0.999, "fake_score": 0.001}, {"real_score": 0.9, "fake_score": 0.1}
     for scores in (won, won, open_still, won, won):
@@ -78,12 +78,14 @@ def test_a_discriminator_that_has_won_is_told_of(tiny_gan):
     assert not nothing
 
 
+@pytest.mark.usefixtures("networks")
 def test_a_training_that_goes_well_is_not_told_of(boots, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         workflows.train_gan(boots.train[:500], tmp_path, (16, 16, 1), epochs=17)
 
 
+@pytest.mark.usefixtures("networks")
 def test_what_was_noticed_reaches_whoever_trains(pixels, tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingWatch, "SETTLED", 0)
     with pytest.warns(UserWarning, match="has collapsed"):

@@ -21,6 +21,7 @@ def test_few_images_are_passed_over_more_often(count, batch_size, epochs):
     assert workflows.choose_epochs(count, batch_size) == epochs
 
 
+@pytest.mark.usefixtures("networks")
 def test_epochs_are_chosen_by_how_many_are_trained_on(pixels, tmp_path, monkeypatch):
     monkeypatch.setattr(workflows, "LEAST_STEPS", 3)
     monkeypatch.setattr(workflows, "EPOCHS", 1)
@@ -46,6 +47,7 @@ def test_display_is_uint8_and_no_larger_than_asked_for(channels):
     assert not for_display(np.full((8, 6, channels), 1.0, np.float32), 0).size
 
 
+@pytest.mark.usefixtures("networks")
 def test_a_memory_is_of_what_was_trained_on(pixels, tmp_path):
     pixels = np.concatenate([pixels, pixels[::-1], pixels[:, ::-1]])
     np.save(tmp_path / "set.npy", pixels[..., 0])
@@ -63,6 +65,7 @@ def test_a_memory_is_of_what_was_trained_on(pixels, tmp_path):
     assert nearest.max() < 1e-3
 
 
+@pytest.mark.usefixtures("networks")
 def test_normals_for_validation_set_the_threshold_and_are_read_before_training(pixels, tmp_path):
     parts = {part: np.concatenate([pixels] * times) for part, times in (("train", 2), ("val", 1), ("test", 1))}
     arrays = {f"{part}_images": images[..., 0] for part, images in parts.items()}
