@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
+
+nbformat = pytest.importorskip("nbformat", reason="needs the extra test")
+nbclient = pytest.importorskip("nbclient", reason="needs the extra test")
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -47,7 +48,7 @@ def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch, process):
     for name, value in SMALL.items():
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     assert all(cell.execution_count for cell in codes(notebook))
     assert PROMISES[path.stem] in printed(notebook)
 
