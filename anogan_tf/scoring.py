@@ -259,5 +259,5 @@ def draw_sheet(detector, source, rows, path, title, columns=3):
             above = title(sample, results["score"][number], results["p_value"][number])
             drawn[sample.row] = (*(picture[::step, ::step] for picture in pictures), above)
     pixels, reconstructions, heat, titles = zip(*(drawn[row] for row in rows if row in drawn))
-    sheet = plots.contact_sheet(pixels, reconstructions, heat, titles, columns)
+    sheet = plots.contact_sheet(pixels, reconstructions, heat, titles, columns=columns)
     plots.save_figure(sheet, path)

@@ -10,9 +10,9 @@ def make_gan(image_shape=(16, 16, 1), latent_dim=4, **options):
     return gan
 
 
-def train_on(boots, **options):
+def train_on(boots, epochs=8, **options):
     """A GAN after some hundred steps on real boots: far enough that boots come out as boots."""
     gan = GAN((28, 28, 1), **options)
     gan.compile()
-    gan.fit(boots.train[:1800], epochs=8, verbose=0)
+    gan.fit(boots.train[:1800], epochs=epochs, verbose=0)
     return gan

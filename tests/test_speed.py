@@ -11,7 +11,7 @@ from anogan_tf import metrics, networks, speed
 from anogan_tf.backend import keras
 from anogan_tf.detector import AnoGAN
 
-TINY = (speed.Size(16, "light", 1.0, (1, 20), 20), speed.Size(20, "light", 0.0, (16,), 0))
+TINY = (speed.Size(16, "light", 1.0, (20,), 20), speed.Size(20, "light", 0.0, (16,), 0))
 
 
 @pytest.fixture(scope="module")
