@@ -24,7 +24,7 @@ check: lint
 
 lint: $(VENV)/installed-check
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check anogan_tf tests export
+	$(BIN)/ruff format --check anogan_tf benchmarks tests export
 	$(BIN)/python -m mypy
 
 # Before a change is handed in: whatever the README promises.

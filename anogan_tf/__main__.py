@@ -1,5 +1,5 @@
 """`python -m anogan_tf` is `anogan`."""
 
-from anogan_tf.cli import app
+from anogan_tf.cli.app import app
 
 app(prog_name="anogan")

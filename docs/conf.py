@@ -21,7 +21,7 @@ def commands():
     """`(name, what it does, [(option, what it means)])` of every command."""
     import typer
 
-    from anogan_tf.cli import app
+    from anogan_tf.cli.app import app
 
     def walk(group, path):
         for name, command in group.commands.items():

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from promises import PROMISES
 
-from anogan_tf.data import load_embedded
-from anogan_tf.detector import AnoGAN
-from anogan_tf.encoder import EncoderTrainer
-from anogan_tf.saving import locked
+from anogan_tf.data.embedded import load_embedded
+from anogan_tf.detection.detector import AnoGAN
+from anogan_tf.runtime.files import locked
+from anogan_tf.training.encoder import EncoderTrainer
 
 # A test that builds a network, starts a process or a browser takes one of these, or a fixture that does.
 SLOW = {"networks", "make_gan", "trained", "process", "browser"}
@@ -105,7 +105,7 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="session")
 def trained_gan(trained, boots):
     """Networks of half the default width: a search with them takes a third of the time."""
-    return trained("gan", lambda: helpers.train_on(boots, width=16))
+    return trained("gan", lambda: helpers.train_on(boots, base_filters=16))
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +128,7 @@ def trained_detector(trained_gan):
 @pytest.fixture(scope="session")
 def _traced(make_gan):
     detector = AnoGAN.from_gan(make_gan(), steps=3)
-    detector._ready_search()
+    detector._make_ready()
     return detector
 
 
@@ -136,7 +136,7 @@ def _traced(make_gan):
 def tiny_detector(_traced):
     """A detector of each test's own, which shares with the others networks and what takes seconds to trace."""
     detector = _traced.with_settings()
-    detector._search = _traced._search
+    detector._ready = _traced._ready
     return detector
 
 

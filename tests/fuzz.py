@@ -26,10 +26,10 @@ EXPECTED = (ValueError, OSError)  # what the commands turn into a line that says
 
 def targets(folder):
     """By name, a function of bytes that raises only what is `EXPECTED`."""
-    from anogan_tf.archives import _allowed, _check_config
-    from anogan_tf.data import list_images
     from anogan_tf.data.entries import entries_of, read_entry
-    from anogan_tf.records import RECORD, has_record
+    from anogan_tf.data.layouts import list_images
+    from anogan_tf.runtime.archives import _allowed, _check_config
+    from anogan_tf.runtime.provenance import RECORD, has_record
 
     (folder / "a.png").write_bytes(b"")
     allowed = _allowed()
@@ -66,8 +66,8 @@ def fuzz_parser(name, runs):
         include=["anogan_tf.data", "anogan_tf.records", "anogan_tf.archives", "numpy.lib", "csv", "zipfile"]
     ):
         import anogan_tf.archives
-        import anogan_tf.data
         import anogan_tf.records  # noqa: F401
+
     folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
     target = targets(folder)[name]
     corpus = folder / "corpus"
@@ -109,7 +109,7 @@ def real_files(folder):
     import tifffile
     from PIL import Image
 
-    from anogan_tf.data import load_embedded
+    from anogan_tf.data.embedded import load_embedded
 
     pixels = load_embedded().train[:3]
     colour = np.stack([pixels[0], pixels[1], pixels[2]], axis=-1)
@@ -189,7 +189,7 @@ def each_mutated(files, runs, seed, try_one):
 
 
 def fuzz_pictures(runs, seed, only):
-    from anogan_tf.data.entries import entries_of, head_of, read_entry
+    from anogan_tf.data.entries import entries_of, info_of, read_entry
 
     folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
 
@@ -199,7 +199,7 @@ def fuzz_pictures(runs, seed, only):
         entries = entries_of(path)
         if not entries:
             return "empty"
-        head_of(entries[0])
+        info_of(entries[0])
         picture = read_entry(entries[0])
         if picture.pixels is None:
             assert picture.reason and "\n\n" not in picture.reason
@@ -216,11 +216,11 @@ def fuzz_served(runs, seed, only):
     """Through the graph that an exported model decodes with."""
     import tensorflow as tf
 
-    from anogan_tf.decoding import decode_rows
-    from anogan_tf.preparation import Preparation
+    from anogan_tf.data.preprocessing import Preprocessing
+    from anogan_tf.serving.decoding import decode_rows
 
-    preparation = Preparation((28, 28, 1))
-    decode = tf.function(lambda rows: decode_rows(rows, preparation), input_signature=[tf.TensorSpec((None,), tf.string)])
+    preprocessing = Preprocessing((28, 28, 1))
+    decode = tf.function(lambda rows: decode_rows(rows, preprocessing), input_signature=[tf.TensorSpec((None,), tf.string)])
 
     def read(name, content):
         try:
@@ -240,7 +240,7 @@ def fuzz_served(runs, seed, only):
 def fuzz_models(runs, seed, only):
     from anogan_tf import GAN
 
-    gan = GAN((16, 16, 1), 4, width=2)
+    gan = GAN((16, 16, 1), 4, base_filters=2)
     gan.compile()
     folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
     gan.save(folder / "gan.keras")

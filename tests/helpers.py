@@ -1,18 +1,18 @@
 """What several test modules call."""
 
-from anogan_tf.gan import GAN
+from anogan_tf.training.gan import GAN
 
 
 def make_gan(image_shape=(16, 16, 1), latent_dim=4, **options):
     """A GAN so small that nothing takes long but tracing it; a test takes the fixture of this name."""
-    gan = GAN(image_shape, latent_dim, width=4, **options)
+    gan = GAN(image_shape, latent_dim, base_filters=4, **options)
     gan.compile()
     return gan
 
 
-def train_on(boots, epochs=8, **options):
+def train_on(boots, **options):
     """A GAN after some hundred steps on real boots: far enough that boots come out as boots."""
     gan = GAN((28, 28, 1), **options)
     gan.compile()
-    gan.fit(boots.train[:1800], epochs=epochs, verbose=0)
+    gan.fit(boots.train[:1800], epochs=8, verbose=0)
     return gan

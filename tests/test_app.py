@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anogan_tf import app
-from anogan_tf.detector import AnoGAN
-from anogan_tf.networks import build_encoder
-from anogan_tf.unfolding import Unfolding
+from anogan_tf.detection.detector import AnoGAN
+from anogan_tf.detection.trajectory import SearchTrajectory
+from anogan_tf.networks.architectures import build_encoder
+from anogan_tf.workflows import web_app
 
 
 @pytest.fixture
 def detector(tiny_gan, pixels):
-    return AnoGAN.from_gan(tiny_gan, build_encoder((16, 16, 1), 4, width=4), steps=2).calibrate(pixels[:30])
+    return AnoGAN.from_gan(tiny_gan, build_encoder((16, 16, 1), 4, base_filters=4), steps=2).calibrate(pixels[:30])
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def files(tmp_path, boots):
 
 
 def test_an_answer_is_what_predict_says(detector, files):
-    found = app.answer(detector, Unfolding(detector), files[0])
+    found = web_app.answer(detector, SearchTrajectory(detector), files[0])
     out = detector.predict(np.asarray(Image.open(files[0]))[np.newaxis], verbose=0)
     assert f"score **{out['score'][0]:.4g}**" in found.verdict and f"p = **{out['p_value'][0]:.3f}**" in found.verdict
     assert ("Anomaly" if out["is_anomaly"][0] else "Normal") in found.verdict
@@ -36,7 +36,7 @@ def test_an_answer_is_what_predict_says(detector, files):
 
 
 def test_files_become_a_table_and_a_sentence(detector, files, tmp_path):
-    written, sentence = app.score_to_csv(detector, files, tmp_path / "out")
+    written, sentence = web_app.score_to_csv(detector, files, tmp_path / "out")
     assert [path.rsplit("/", 1)[1] for path in written] == ["scores.csv", "skipped.csv"]
     assert "of 3 images are anomalous. 1 can't be read." in sentence
     with open(written[0]) as file:
@@ -44,16 +44,16 @@ def test_files_become_a_table_and_a_sentence(detector, files, tmp_path):
 
 
 def test_examples_are_those_that_can_be_read_spread_over_all(detector, files):
-    assert [path for _, path in app.choose_examples(detector, files)] == files[:3]
-    ((picture, path),) = app.choose_examples(detector, files, count=1)
+    assert [path for _, path in web_app.choose_examples(detector, files)] == files[:3]
+    ((picture, path),) = web_app.choose_examples(detector, files, count=1)
     assert path == files[0] and picture.shape == (40, 50, 3)
-    assert app.choose_examples(detector, []) == []
+    assert web_app.choose_examples(detector, []) == []
 
 
 @pytest.mark.promise("as written")
 def test_the_page_answers_over_http_and_stays_on_this_machine(detector, files):
     gradio_client = pytest.importorskip("gradio_client")
-    page = app.run_app(detector, "parts", files[:2], block=False)
+    page = web_app.run_app(detector, "parts", files[:2], block=False)
     try:
         assert page.local_url.startswith("http://127.0.0.1:") and page.share_url is None and not page.analytics_enabled
         client = gradio_client.Client(page.local_url, verbose=False)
@@ -68,4 +68,4 @@ def test_the_page_answers_over_http_and_stays_on_this_machine(detector, files):
 def test_a_detector_without_a_threshold_is_refused(tiny_detector):
     pytest.importorskip("gradio")
     with pytest.raises(ValueError, match="call calibrate"):
-        app.build_app(tiny_detector, "parts")
+        web_app.build_app(tiny_detector, "parts")

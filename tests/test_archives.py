@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from anogan_tf.archives import UnsafeFile, _allowed, check_archive
-from anogan_tf.gan import GAN
+from anogan_tf.runtime.archives import UnsafeFile, _allowed, check_archive
+from anogan_tf.training.gan import GAN
 
 pytestmark = pytest.mark.versions
 
@@ -152,10 +152,10 @@ def test_networks_that_would_fill_the_memory_are_refused(saved, tmp_path):
 
 def test_new_networks_and_layers_that_would_fill_the_memory_are_refused(saved, tmp_path):
     config = json.loads(saved["config.json"])
-    config["config"] |= {"generator": None, "latent_dim": 10**9, "width": 10**6}
-    with pytest.raises(UnsafeFile, match=r"it asks for new networks \(latent_dim, width\)"):
+    config["config"] |= {"generator": None, "latent_dim": 10**9, "base_filters": 10**6}
+    with pytest.raises(UnsafeFile, match=r"it asks for new networks \(latent_dim, base_filters\)"):
         check_archive(write(tmp_path / "new.keras", {**saved, "config.json": json.dumps(config)}))
-    memory = {"module": "anogan_tf.memory", "class_name": "Memory", "registered_name": "anogan_tf>Memory"}
+    memory = {"module": "anogan_tf.memory_bank", "class_name": "Memory", "registered_name": "anogan_tf>Memory"}
     memory |= {"config": {"count": 10**9, "image_shape": [1024, 1024, 1], "other": config["config"]["discriminator"]}}
     with pytest.raises((UnsafeFile, TypeError), match="weights, and it holds|Memory"):
         check_archive(write(tmp_path / "memory.keras", {**saved, "config.json": json.dumps(memory)}))

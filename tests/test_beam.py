@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from anogan_tf import scoring
-from anogan_tf.cli import SOME_SKIPPED, app
-from anogan_tf.data import FileSource
+from anogan_tf.cli.app import app
+from anogan_tf.cli.console import SOME_SKIPPED
+from anogan_tf.data.sources import FileSource, rows_to_score
 from anogan_tf.data.tfds_sets import TfdsSource, open_set, prepare_set, splits_of
-from anogan_tf.detector import AnoGAN
+from anogan_tf.detection.detector import AnoGAN
+from anogan_tf.workflows import score
 
 beam = pytest.importorskip("anogan_tf.beam", reason="needs apache-beam", exc_type=ImportError)
 
@@ -61,7 +62,7 @@ def test_files_of_every_kind_have_the_scores_of_a_local_run(detector, exported, 
     Image.fromarray(3.0 * rng.random((20, 30)).astype(np.float32)).save(queries / "beyond.tiff")
     (queries / "broken.png").write_bytes(b"no picture")
     (queries / "notes.txt").write_text("no picture either")
-    scoring.score_files(detector, FileSource.of(queries), tmp_path / "here", heatmaps=False)
+    score.score_files(detector, FileSource.of(queries), tmp_path / "here", heatmaps=False)
 
     called = CliRunner().invoke(
         app, ["score", str(exported), str(queries), "-o", str(tmp_path / "there"), "--runner", "DirectRunner"]
@@ -84,8 +85,8 @@ def test_a_set_of_record_files_has_the_scores_of_a_local_run(detector, exported,
     prepare_set(FileSource.of(tmp_path / "set", "good"), "parts", tmp_path / "tfds")
     source, builder = TfdsSource("parts", data_dir=tmp_path / "tfds"), open_set("parts", tmp_path / "tfds")
     for side in ("train", "test", "all"):
-        wanted = scoring.rows_to_score(source, side)
-        scoring.score_files(detector, source, tmp_path / f"here-{side}", rows=wanted, heatmaps=False)
+        wanted = rows_to_score(source, side)
+        score.score_files(detector, source, tmp_path / f"here-{side}", rows=wanted, heatmaps=False)
         read = beam.ReadTfds(builder, splits_of(builder, side))
         counts = beam.score_on_beam(exported / "1", read, tmp_path / f"there-{side}")
         assert (counts.scored, counts.skipped) == (len(wanted), 0)

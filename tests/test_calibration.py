@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anogan_tf.calibration import WHOLE, Calibration, Complexity, check_count, mean_variation
+from anogan_tf.detection.calibration import Calibration, check_count
+from anogan_tf.detection.complexity import ALL_BORDERS, NO_WEIGHTS, Complexity, image_complexity
 
 SETTINGS = {"steps": 5, "score": "loss"}
 
@@ -76,83 +77,93 @@ def busy_normals(count=4000, slope=1.5):
 
 def test_a_score_is_deviations_above_normals_as_busy():
     losses, complexities = busy_normals()
-    fitted = Complexity.fit(losses, complexities, np.full(len(losses), WHOLE))
-    line = [getattr(fitted, name)[WHOLE] for name in ("intercepts", "slopes", "deviations")]
+    fitted = Complexity.fit(losses, complexities, np.full(len(losses), ALL_BORDERS))
+    line = [getattr(fitted, name)[ALL_BORDERS] for name in ("intercepts", "slopes", "deviations")]
     np.testing.assert_allclose(line, [3.0, 1.5, 0.2], rtol=0.02)
-    scores = np.asarray(fitted.of_tiles(losses.astype(np.float32), complexities.astype(np.float32), [WHOLE] * len(losses)))
+    scores = np.asarray(
+        fitted.score_tiles(losses.astype(np.float32), complexities.astype(np.float32), [ALL_BORDERS] * len(losses))
+    )
     assert scores.mean() == pytest.approx(0.0, abs=1e-4) and scores.std() == pytest.approx(1.0, abs=1e-4)
     # e^0.4, two deviations, above a plain and a busy normal image
     queries = np.float32([np.exp(3.4 - 1.5 * 3.0), np.exp(3.4 - 1.5 * 1.2)])
-    found = fitted.of_tiles(queries, np.exp(np.float32([-3.0, -1.2])), [WHOLE, WHOLE])
+    found = fitted.score_tiles(queries, np.exp(np.float32([-3.0, -1.2])), [ALL_BORDERS, ALL_BORDERS])
     np.testing.assert_allclose(found, [2.0, 2.0], atol=0.15)
 
 
 def test_no_image_is_excused_for_being_busier_than_normals_are():
     losses, complexities = busy_normals()
-    fitted = Complexity.fit(losses, complexities, np.full(len(losses), WHOLE))
+    fitted = Complexity.fit(losses, complexities, np.full(len(losses), ALL_BORDERS))
     most = np.quantile(complexities, 0.99)
-    one, other = np.asarray(fitted.of_tiles(np.float32([5.0, 5.0]), np.float32([most, 100.0]), [WHOLE, WHOLE]))
+    one, other = np.asarray(fitted.score_tiles(np.float32([5.0, 5.0]), np.float32([most, 100.0]), [ALL_BORDERS, ALL_BORDERS]))
     assert one == pytest.approx(other, abs=1e-4)
 
 
 def test_normals_that_are_alike_say_nothing_about_complexity():
     rng = np.random.default_rng(0)
     losses, complexities = np.exp(rng.normal(0.0, 0.2, 50)), np.exp(rng.normal(-2.0, 0.005, 50))
-    fitted = Complexity.fit(losses, complexities, np.full(50, WHOLE))
-    plain = np.asarray(fitted.of_tiles(np.float32([1.0]), np.exp(np.float32([-2.5])), [WHOLE]))
+    fitted = Complexity.fit(losses, complexities, np.full(50, ALL_BORDERS))
+    plain = np.asarray(fitted.score_tiles(np.float32([1.0]), np.exp(np.float32([-2.5])), [ALL_BORDERS]))
     assert abs(plain[0]) < 1.0
 
 
 def test_a_loss_of_0_has_a_score_and_spoils_no_other():
     losses, complexities = busy_normals(100)
     losses[0] = 0.0
-    fitted = Complexity.fit(losses, complexities, np.full(100, WHOLE))
-    scores = fitted.of_tiles(losses.astype(np.float32), complexities.astype(np.float32), [WHOLE] * 100)
+    fitted = Complexity.fit(losses, complexities, np.full(100, ALL_BORDERS))
+    scores = fitted.score_tiles(losses.astype(np.float32), complexities.astype(np.float32), [ALL_BORDERS] * 100)
     assert np.isfinite(scores).all() and np.argmin(scores) == 0
 
 
 def test_surprise_is_added_with_its_weight_and_the_sum_brought_to_deviation_1():
     losses, complexities = busy_normals(500)
-    surprises = np.exp(np.random.default_rng(1).normal(0.0, 0.5, 500))
-    normals = (losses, complexities, np.full(500, WHOLE))
-    alone, both = Complexity.fit(*normals), Complexity.fit(*normals, surprises, surprise=2.0)
+    pretext_losses = np.exp(np.random.default_rng(1).normal(0.0, 0.5, 500))
+    normals = (losses, complexities, np.full(500, ALL_BORDERS))
+    alone, both = Complexity.fit(*normals), Complexity.fit(*normals, pretext_losses, weights={**NO_WEIGHTS, "pretext": 2.0})
     columns = [values.astype(np.float32) for values in (losses, complexities)]
-    scores, sums = alone.of_tiles(*columns, [WHOLE] * 500), both.of_tiles(*columns, [WHOLE] * 500, np.float32(surprises))
-    logs = np.log(surprises + 0.01)
+    scores, sums = (
+        alone.score_tiles(*columns, [ALL_BORDERS] * 500),
+        both.score_tiles(*columns, [ALL_BORDERS] * 500, np.float32(pretext_losses)),
+    )
+    logs = np.log(pretext_losses + 0.01)
     np.testing.assert_allclose(sums, scores + 2.0 * (logs - logs.mean()) / logs.std(), atol=1e-4)
-    images = np.asarray(both.pooled_to(sums).of_images(sums))
+    images = np.asarray(both.with_normalization(sums).normalize(sums))
     assert images.mean() == pytest.approx(0.0, abs=1e-4) and images.std() == pytest.approx(1.0, abs=1e-4)
 
 
 def test_neighbours_have_a_line_of_their_own():
     losses, complexities = busy_normals(500)
-    distances, sides = np.exp(np.random.default_rng(1).normal(1.0, 0.3, 500)) * complexities, np.full(500, WHOLE)
+    distances, sides = np.exp(np.random.default_rng(1).normal(1.0, 0.3, 500)) * complexities, np.full(500, ALL_BORDERS)
     alone, far, both = (
         Complexity.fit(losses, complexities, sides),
         Complexity.fit(distances, complexities, sides),
-        Complexity.fit(losses, complexities, sides, distances=distances, neighbours=0.5),
+        Complexity.fit(losses, complexities, sides, neighbours=distances, weights={**NO_WEIGHTS, "neighbours": 0.5}),
     )
     columns = [np.float32(losses), np.float32(complexities), sides]
-    expected = alone.of_tiles(*columns) + 0.5 * far.of_tiles(np.float32(distances), *columns[1:])
+    expected = alone.score_tiles(*columns) + 0.5 * far.score_tiles(np.float32(distances), *columns[1:])
     again = Complexity.from_config(dataclasses.asdict(both))
     for fitted in (both, again):
-        np.testing.assert_allclose(fitted.of_tiles(*columns, distances=np.float32(distances)), expected, atol=1e-4)
+        np.testing.assert_allclose(fitted.score_tiles(*columns, neighbours=np.float32(distances)), expected, atol=1e-4)
 
 
 def test_what_is_untypically_plain_or_busy_is_the_higher_for_it():
     losses, complexities = busy_normals(500)
-    sides, logs = np.full(500, WHOLE), np.log(complexities)
-    alone, both = (Complexity.fit(losses, complexities, sides, typicality=weight) for weight in (0.0, 0.5))
+    sides, logs = np.full(500, ALL_BORDERS), np.log(complexities)
+    alone, both = (
+        Complexity.fit(losses, complexities, sides, weights={**NO_WEIGHTS, "complexity_deviation": weight})
+        for weight in (0.0, 0.5)
+    )
     queries = np.exp(np.float32([logs.mean(), logs.mean() - 4 * logs.std(), logs.mean() + 4 * logs.std()]))
-    columns = [np.ones(3, np.float32), queries, [WHOLE] * 3]
-    np.testing.assert_allclose(both.of_tiles(*columns) - alone.of_tiles(*columns), [0.0, 2.0, 2.0], atol=1e-3)
+    columns = [np.ones(3, np.float32), queries, [ALL_BORDERS] * 3]
+    np.testing.assert_allclose(both.score_tiles(*columns) - alone.score_tiles(*columns), [0.0, 2.0, 2.0], atol=1e-3)
 
 
 def test_losses_that_fall_with_complexity_are_taken_as_they_are():
     losses, complexities = busy_normals(slope=-1.0)
-    fitted = Complexity.fit(losses, complexities, np.full(len(losses), WHOLE))
+    fitted = Complexity.fit(losses, complexities, np.full(len(losses), ALL_BORDERS))
     assert fitted.slopes == [0.0] * 16
-    scores = np.asarray(fitted.of_tiles(losses.astype(np.float32), complexities.astype(np.float32), [WHOLE] * len(losses)))
+    scores = np.asarray(
+        fitted.score_tiles(losses.astype(np.float32), complexities.astype(np.float32), [ALL_BORDERS] * len(losses))
+    )
     assert np.diff(scores[np.argsort(losses)]).min() > -1e-5
 
 
@@ -169,13 +180,13 @@ def test_tiles_at_an_edge_have_a_line_of_their_own_where_they_are_many():
 def test_complexity_is_the_mean_difference_of_neighbours():
     images = np.random.default_rng(0).random((3, 8, 6, 2)).astype(np.float32)
     expected = [sum(np.abs(np.diff(image, axis=axis)).sum() for axis in (0, 1)) / image.size for image in images]
-    np.testing.assert_allclose(mean_variation(tf.constant(images)), expected, rtol=1e-2)
-    assert np.isfinite(np.log(mean_variation(tf.zeros((1, 8, 8, 1))))).all()
+    np.testing.assert_allclose(image_complexity(tf.constant(images)), expected, rtol=1e-2)
+    assert np.isfinite(np.log(image_complexity(tf.zeros((1, 8, 8, 1))))).all()
 
 
 def test_a_config_of_json_keeps_the_complexity():
     losses, complexities = busy_normals(100)
-    fitted = Complexity.fit(losses, complexities, np.full(100, WHOLE)).pooled_to([1.0, 3.0])
+    fitted = Complexity.fit(losses, complexities, np.full(100, ALL_BORDERS)).with_normalization([1.0, 3.0])
     calibration = Calibration.fit(np.arange(30.0), np.ones((30, 2, 2)), 0.05, SETTINGS, fitted)
     again = Calibration.from_config(json.loads(json.dumps(calibration.get_config())))
-    assert again.complexity == fitted and (fitted.level, fitted.spread) == (2.0, 1.0)
+    assert again.complexity == fitted and (fitted.mean, fitted.std) == (2.0, 1.0)

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anogan_tf.callbacks import Advance, SampleGrid, image_grid
+from anogan_tf.runtime.progress import ProgressCallback
+from anogan_tf.training.callbacks import SampleGrid, image_grid
 
 
 def test_image_grid_lays_rows_and_fills_with_black():
@@ -37,6 +38,6 @@ def test_sample_grid_draws_the_same_samples(tiny_gan, tmp_path):
 
 def test_advance_counts_batches(tiny_gan, tiny_detector, pixels):
     count = []
-    tiny_gan.fit(pixels, batch_size=8, verbose=0, callbacks=[Advance(lambda: count.append("fit"))])
-    tiny_detector.predict(pixels, batch_size=16, verbose=0, callbacks=[Advance(lambda: count.append("predict"))])
+    tiny_gan.fit(pixels, batch_size=8, verbose=0, callbacks=[ProgressCallback(lambda: count.append("fit"))])
+    tiny_detector.predict(pixels, batch_size=16, verbose=0, callbacks=[ProgressCallback(lambda: count.append("predict"))])
     assert count == ["fit"] * 5 + ["predict"] * 3

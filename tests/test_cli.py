@@ -10,17 +10,19 @@ import tensorflow as tf
 from PIL import Image
 from typer.testing import CliRunner
 
-from anogan_tf import cli, warmup, workflows
-from anogan_tf.cli import app
-from anogan_tf.detector import AnoGAN
-from anogan_tf.encoder import EncoderTrainer
-from anogan_tf.fitting import BATCH_SIZE
-from anogan_tf.gan import GAN
-from anogan_tf.networks import LATENT_DIM
-from anogan_tf.settings import SearchSettings
-from anogan_tf.tiling import Tiling
+from anogan_tf.cli import console
+from anogan_tf.cli.app import app
+from anogan_tf.detection.detector import AnoGAN
+from anogan_tf.detection.tiling import Tiling
+from anogan_tf.networks.architectures import LATENT_DIM
+from anogan_tf.search.settings import SearchSettings
+from anogan_tf.serving import warmup
+from anogan_tf.training.encoder import EncoderTrainer
+from anogan_tf.training.gan import GAN
+from anogan_tf.training.trainer import TRAINING_BATCH
+from anogan_tf.workflows import train
 
-FAST = ["--size", "16", "--latent-dim", "4", "--width", "4", "--epochs", "1", "--steps", "3"]
+FAST = ["--size", "16", "--latent-dim", "4", "--base-filters", "4", "--epochs", "1", "--steps", "3"]
 
 
 def anogan(*arguments, status=0):
@@ -54,14 +56,14 @@ def test_train_writes_a_calibrated_detector_and_its_training_state(model):
     }  # fmt: skip
     assert GAN.load(state / "gan.keras").optimizer.iterations.numpy() == 60 // 16
     assert EncoderTrainer.load(state / "encoder.keras").optimizer.iterations.numpy() == 60 // 32
-    assert detector.settings.mode == "refine"
+    assert detector.search_settings.mode == "refine"
 
 
 @pytest.mark.usefixtures("networks")
 def test_train_without_an_encoder(good, tmp_path):
     anogan("train", good, "-o", tmp_path / "m.keras", *FAST, "--no-encoder", "--objective", "hinge")
     detector = AnoGAN.load(tmp_path / "m.keras")
-    assert detector.encoder is None and detector.settings.mode == "search"
+    assert detector.encoder is None and detector.search_settings.mode == "search"
     assert "still improving" in anogan("score", tmp_path / "m.keras", good, "-o", tmp_path / "out")
     assert not (tmp_path / "m.train" / "encoder.keras").exists()
     assert GAN.load(tmp_path / "m.train" / "gan.keras").objective == "hinge"
@@ -76,7 +78,8 @@ def test_a_run_is_repeated_from_its_record(model, good, tmp_path):
         np.testing.assert_array_equal(one, other)
     repeated = json.loads((tmp_path / "again.train" / "run.json").read_text())
     first = json.loads(record.read_text())
-    assert repeated["command"] == {**first["command"], "value_range": "0.0:200.0"} and repeated["data"] == first["data"]
+    assert repeated["options"] == {**first["options"], "value_range": [0.0, 200.0]} and repeated["data"] == first["data"]
+    assert repeated["images"] == first["images"]
     assert "finished already" in anogan("train", "--config", record, "-o", again, "--resume")
     (tmp_path / "other").mkdir()
     for row in range(100):
@@ -85,7 +88,9 @@ def test_a_run_is_repeated_from_its_record(model, good, tmp_path):
     assert "are not those of" in anogan("train", tmp_path / "other", *options)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"command": {"colour": 1}}', '{"settings": {}}', '{"command": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"images": {}, "options": {"colour": 1}}', '{"images": {}}', '{"images": {}, "options": 3}']
+)
 def test_a_record_that_is_none_is_named(text, tmp_path):
     (tmp_path / "run.json").write_text(text)
     said = anogan("train", "--config", tmp_path / "run.json", "-o", tmp_path / "m.keras", status=2)
@@ -98,9 +103,11 @@ def test_an_interrupted_run_is_gone_on_with(model, good, tmp_path, monkeypatch):
 
     path = tmp_path / "m.keras"
     with monkeypatch.context() as patched:
-        patched.setattr(workflows, "calibrate_on", interrupt)
+        patched.setattr(train, "calibrate_on", interrupt)
         assert "stopped" in anogan("train", good, "-o", path, *FAST, status=1)
-    assert "differs in settings.training.width" in anogan("train", good, "-o", path, *FAST, "--width", "8", "--resume", status=1)
+    assert "differs in options.base_filters" in anogan(
+        "train", good, "-o", path, *FAST, "--base-filters", "8", "--resume", status=1
+    )
     anogan("train", good, "-o", path, *FAST, "--resume")
     detectors = AnoGAN.load(path), AnoGAN.load(model)
     assert detectors[0].calibration.get_config() == detectors[1].calibration.get_config()
@@ -131,7 +138,7 @@ def test_the_threshold_comes_from_images_that_were_not_trained_on(model, good, m
     def rounded(images):
         return {np.round(np.asarray(image) * 1000).tobytes() for image in images}
 
-    held_out = rounded(detector.preparation.prepare(held_out))
+    held_out = rounded(detector.preprocessing.prepare(held_out))
     assert len(trained[0]) == 60 and len(held_out) == 50 and not held_out & rounded(trained[0].take(range(60)))
 
 
@@ -154,7 +161,7 @@ def test_options_reach_the_model(good, tmp_path):
     ]
     anogan("train", good, "-o", path, *FAST, "--channels", "3", "--size", "16x20", "--batch-size", "8", *options)
     detector = AnoGAN.load(path)
-    settings = detector.settings
+    settings = detector.search_settings
     assert (settings.weight, settings.restarts, settings.prior, settings.seed, settings.steps) == (0.2, 2, "uniform", 7, 3)
     assert detector.image_shape == (16, 20, 3) and detector.calibration.false_positive_rate == 0.1
     gan = GAN.load(path.with_suffix(".train") / "gan.keras")
@@ -250,7 +257,7 @@ def test_a_gpu_is_told_to_repeat_itself(gpus, monkeypatch):
     told = []
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus if kind == "GPU" else [])
     monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: told.append(True))
-    with cli._loading():
+    with console.loading():
         assert told == [True] * len(gpus)
 
 
@@ -271,10 +278,10 @@ def test_help_names_the_librarys_defaults():
     settings = SearchSettings()
     steps = f"{SearchSettings(mode='refine').steps}, or {settings.steps} without encoder"
     text = anogan("train", "--help")
-    epochs = f"{workflows.EPOCHS} or {workflows.LEAST_STEPS:,} steps, {workflows.TILE_EPOCHS} for patches"
+    epochs = f"{train.EPOCHS} or {train.MIN_STEPS:,} steps, {train.TILE_EPOCHS} for patches"
     defaults = {"epochs": epochs, "steps": steps, "weight": settings.weight, "restarts": settings.restarts}
-    defaults |= {"patches": workflows.TILES}
-    for name, value in {**defaults, "latent-dim": LATENT_DIM, "batch-size": BATCH_SIZE}.items():
+    defaults |= {"patches": train.TILES}
+    for name, value in {**defaults, "latent-dim": LATENT_DIM, "batch-size": TRAINING_BATCH}.items():
         described = text.split(f"--{name} ")[1].split("--")[0]
         assert f"({value})" in " ".join(described.replace("│", " ").split()), name
 
@@ -343,13 +350,15 @@ def test_patches_of_large_images_from_a_benchmark_layout(tmp_path):
         200,
         "--augment",
         "mirror,rotate",
-        "--normalise",
+        "--normalize",
     ]
     output = anogan("train", tmp_path / "set", "-o", model, *FAST[2:], *options)
     assert "16x16 grey patches" in output and "is black" in output
     detector = AnoGAN.load(model)
-    assert detector.tiling == Tiling(12, 3) and detector.preparation.augment == ("mirror", "rotate")
-    assert detector.preparation.scale == 0.5 and detector.preparation.normalise and detector.preparation.value_range[1] > 60000
+    assert detector.tiling == Tiling(12, 3) and detector.preprocessing.augment == ("mirror", "rotate")
+    assert (
+        detector.preprocessing.scale == 0.5 and detector.preprocessing.normalize and detector.preprocessing.value_range[1] > 60000
+    )
     assert GAN.load(model.with_suffix(".train") / "gan.keras").optimizer.iterations.numpy() == 2 * 60 // 16  # 2 of each image
     anogan("score", model, tmp_path / "set", "-o", out, "--maps", status=3)
     rows = list(csv.DictReader((out / "scores.csv").open()))
@@ -397,7 +406,7 @@ def test_what_was_trained_on_is_not_scored_unawares(good, tmp_path):
     train = ("train", *source, "-o", tmp_path / "m.keras", *FAST)
     assert "name the one that is normal" in anogan(*train, status=1)
     assert "needs an encoder" in anogan(*train, "--normal-class", "A", "--no-encoder", "--mode", "refine", status=1)
-    for idle in (("--self-supervision", "0.5"), ("--memory", "9"), ("--typicality", "0.5")):
+    for idle in (("--self-supervision", "0.5"), ("--memory", "9"), ("--complexity_deviation", "0.5")):
         assert f"{idle[0]} counts only in the score" in anogan(*train, "--normal-class", "A", *idle, status=1)
     assert "87 normal images are too few" in anogan(*train, "--normal-class", "A", status=1)
     np.save(good.parent / "more.npy", np.zeros((40, 28, 28), np.uint8))

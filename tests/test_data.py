@@ -8,10 +8,13 @@ import tensorflow as tf
 import tifffile
 from PIL import Image
 
-from anogan_tf import data
 from anogan_tf.data import sources
-from anogan_tf.data.pictures import Head
-from anogan_tf.preparation import Preparation
+from anogan_tf.data.embedded import load_embedded
+from anogan_tf.data.entries import read_picture
+from anogan_tf.data.layouts import list_images
+from anogan_tf.data.pictures import ImageInfo
+from anogan_tf.data.preprocessing import Preprocessing
+from anogan_tf.data.sources import FileSource, load_images, read_samples
 
 rng = np.random.default_rng(0)
 
@@ -28,13 +31,13 @@ def save(path, pixels, **options):
 
 
 def read(path):
-    found = data.read_picture(path)
+    found = read_picture(path)
     assert found.pixels is not None, found.reason
     return found.pixels
 
 
 def test_built_in_set():
-    images = data.load_embedded()
+    images = load_embedded()
     assert images.train.shape == (2000, 28, 28) and images.test.shape == (606, 28, 28) and images.train.dtype == np.uint8
     assert (images.test_label == 0).sum() == 300 and ((images.test_class == 9) == (images.test_label == 0)).all()
 
@@ -43,7 +46,7 @@ def test_built_in_train_and_test_share_no_image():
     def digests(images):
         return {hashlib.sha256(image.tobytes()).digest() for image in images}
 
-    images = data.load_embedded()
+    images = load_embedded()
     assert not digests(images.train) & digests(images.test)
 
 
@@ -109,7 +112,7 @@ def test_grey_tiff_keeps_its_bits(tmp_path, kind):
     found = read(tmp_path / "a.tif")
     assert found.dtype == kind
     np.testing.assert_array_equal(found[..., 0], pixels)
-    assert data.FileSource.of(tmp_path).head(0) == Head(1, deep=kind != np.uint8)
+    assert FileSource.of(tmp_path).info(0) == ImageInfo(1, deep=kind != np.uint8)
 
 
 def test_a_palette_of_greys_is_grey(tmp_path):
@@ -117,7 +120,7 @@ def test_a_palette_of_greys_is_grey(tmp_path):
     np.testing.assert_array_equal(read_saved(tmp_path / "grey.gif", grey)[..., 0], np.asarray(grey))
     assert read_saved(tmp_path / "grey.png", grey.convert("P")).shape == (20, 24, 1)
     grey.convert("RGB").quantize(16).save(tmp_path / "few.png")
-    assert [data.FileSource.of(tmp_path).head(row).channels for row in range(3)] == [1, 1, 1]
+    assert [FileSource.of(tmp_path).info(row).channels for row in range(3)] == [1, 1, 1]
 
 
 def test_a_moving_gif_is_its_first_picture(tmp_path):
@@ -144,7 +147,7 @@ def test_folders_are_read_to_any_depth_in_order(tmp_path):
         save(tmp_path / name, picture(int(rng.integers(8, 40)), 24))
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "._0.png").write_text("what a Mac leaves behind")
-    images = data.load_images(tmp_path)
+    images = load_images(tmp_path)
     assert images.names == [str(tmp_path / name) for name in ("0.png", "a/1.png", "a/deep/er/0.png", "b/2.png")]
     assert all(image.shape[1:] == (24, 1) and image.dtype == np.uint8 for image in images.pixels) and not images.skipped
 
@@ -158,8 +161,8 @@ def test_bad_files_among_good_ones_are_skipped_with_their_reason(tmp_path):
     (tmp_path / "text.png").write_text("hello")
     save(tmp_path / "thin.png", picture(3, 30))
     Image.fromarray(np.full((20, 20), np.nan, np.float32)).save(tmp_path / "nan.tiff")
-    source = data.FileSource.of(tmp_path)
-    samples = list(data.read_samples(source, Preparation((16, 16, 1))))
+    source = FileSource.of(tmp_path)
+    samples = list(read_samples(source, Preprocessing((16, 16, 1))))
     assert [sample.entry.name for sample in samples] == [entry.name for entry in source.entries]
     assert [Path(sample.entry.name).name for sample in samples if sample.image is not None] == ["good.png", "whole.png"]
     reasons = {Path(sample.entry.name).name: sample.reason for sample in samples if sample.reason}
@@ -167,12 +170,12 @@ def test_bad_files_among_good_ones_are_skipped_with_their_reason(tmp_path):
     assert "truncated" in reasons["cut.png"] and "unknown format" in reasons["text.png"]
     assert "at least 4" in reasons["thin.png"] and "NaN" in reasons["nan.tiff"]
     with pytest.raises(ValueError, match="cut.png: not a readable image"):
-        list(data.read_samples(source, Preparation((16, 16, 1)), strict=True))
+        list(read_samples(source, Preprocessing((16, 16, 1)), strict=True))
 
 
 def test_a_decompression_bomb_is_skipped(tmp_path):
     Image.new("1", (16000, 12000)).save(tmp_path / "bomb.png")
-    assert "decompression bomb" in data.read_picture(tmp_path / "bomb.png").reason
+    assert "decompression bomb" in read_picture(tmp_path / "bomb.png").reason
 
 
 def test_arrays(tmp_path):
@@ -180,8 +183,8 @@ def test_arrays(tmp_path):
     np.save(tmp_path / "five.npy", pixels)
     np.savez(tmp_path / "one.npz", whatever=pixels)
     np.savez(tmp_path / "named.npz", images=pixels[:2], labels=np.zeros(2))
-    images = data.load_images([tmp_path / "five.npy", tmp_path / "one.npz", tmp_path / "named.npz"])
-    assert len(images.names) == 12 == len(data.list_images(tmp_path))
+    images = load_images([tmp_path / "five.npy", tmp_path / "one.npz", tmp_path / "named.npz"])
+    assert len(images.names) == 12 == len(list_images(tmp_path))
     assert images.names[0] == f"{tmp_path / 'five.npy'}[0]" and images.names[5] == f"{tmp_path / 'one.npz'}:whatever[0]"
     np.testing.assert_array_equal(images.pixels[:5], images.pixels[5:10])
 
@@ -198,24 +201,24 @@ def test_arrays(tmp_path):
 def test_arrays_that_cannot_be_used_are_named(tmp_path, arrays, reason):
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(ValueError, match=f"bad.npz.*{reason}"):
-        data.load_images(tmp_path)
+        load_images(tmp_path)
 
 
 def test_channels_follow_the_files(tmp_path):
     save(tmp_path / "grey.png", picture())
-    assert sources.count_channels(sources.read_heads(data.FileSource.of(tmp_path), [0])) == 1
+    assert sources.count_channels(sources.read_infos(FileSource.of(tmp_path), [0])) == 1
     save(tmp_path / "colour.png", picture(channels=3))
-    assert sources.count_channels(sources.read_heads(data.FileSource.of(tmp_path), [0, 1])) == 3
+    assert sources.count_channels(sources.read_infos(FileSource.of(tmp_path), [0, 1])) == 3
 
 
 def test_nothing_to_read_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
-        data.load_images(tmp_path / "nowhere")
+        load_images(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="holds no images; looked for .png"):
-        data.load_images(tmp_path)
+        load_images(tmp_path)
     (tmp_path / "bad.png").touch()
     with pytest.raises(ValueError, match="None of 1 images can be read; the first, .*bad.png"):
-        data.load_images(tmp_path)
+        load_images(tmp_path)
 
 
 def test_white_is_white_in_every_kind_of_tiff(tmp_path):
@@ -225,7 +228,7 @@ def test_white_is_white_in_every_kind_of_tiff(tmp_path):
     tifffile.imwrite(tmp_path / "cmyk.tif", np.stack([levels] * 4, -1), photometric="separated")
     tifffile.imwrite(tmp_path / "many.tif", np.stack([levels] * 20, -1), photometric="minisblack", planarconfig="contig")
     for name in ("cmyk", "many"):
-        assert "only grey and RGB" in data.read_picture(tmp_path / f"{name}.tif").reason
+        assert "only grey and RGB" in read_picture(tmp_path / f"{name}.tif").reason
 
 
 def test_names_that_are_not_utf8_are_read(tmp_path):
@@ -233,5 +236,5 @@ def test_names_that_are_not_utf8_are_read(tmp_path):
 
     save(tmp_path / "a.png", picture())
     os.rename(os.fsencode(tmp_path / "a.png"), os.fsencode(tmp_path) + b"/\xff.png")
-    (sample,) = data.read_samples(data.FileSource.of(tmp_path), Preparation((16, 16, 1)))
+    (sample,) = read_samples(FileSource.of(tmp_path), Preprocessing((16, 16, 1)))
     assert sample.image is not None and sample.entry.name.endswith("\\udcff.png")

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from anogan_tf import data
-from anogan_tf.decoding import decode_rows
-from anogan_tf.preparation import Preparation
+from anogan_tf.data.entries import read_picture
+from anogan_tf.data.preprocessing import Preprocessing
+from anogan_tf.serving.decoding import decode_rows
 
 SIZES = ((28, 28), (40, 61), (13, 90))
 GREY = (28, 28, 1)
@@ -32,9 +32,9 @@ def deep(height, width, channels):
 
 
 def decode(files, shape=GREY):
-    preparation = Preparation(shape)
+    preprocessing = Preprocessing(shape)
     signature = [tf.TensorSpec([None], tf.string)]
-    rows = tf.function(lambda rows: decode_rows(rows, preparation), signature, autograph=False)(tf.constant(files))
+    rows = tf.function(lambda rows: decode_rows(rows, preprocessing), signature, autograph=False)(tf.constant(files))
     assert (rows.sizes.numpy() == shape[:2]).all()
     return rows.images.numpy(), rows.valid.numpy()
 
@@ -42,9 +42,9 @@ def decode(files, shape=GREY):
 def read(path, content, shape=GREY):
     """As the library reads the same file."""
     path.write_bytes(content)
-    picture = data.read_picture(path)
+    picture = read_picture(path)
     assert picture.pixels is not None, picture.reason
-    return Preparation(shape)(picture.pixels[np.newaxis]).numpy()[0]
+    return Preprocessing(shape)(picture.pixels[np.newaxis]).numpy()[0]
 
 
 def pictures():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anogan_tf.descent import BFGS, Adam
+from anogan_tf.search.optimizers import BFGS, Adam
 
 
 def minimise(optimizer, function, starts, steps):

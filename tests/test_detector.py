@@ -1,19 +1,18 @@
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy.ndimage import gaussian_filter
 
-from anogan_tf import calibration, networks
-from anogan_tf.calibration import mean_variation
-from anogan_tf.detector import AnoGAN
-from anogan_tf.preparation import Preparation
-from anogan_tf.settings import SearchSettings
-from anogan_tf.tiling import Tiling
-from anogan_tf.transforms import transform_tables
-from anogan_tf.unfolding import Unfolding
+from anogan_tf.data.preprocessing import Preprocessing
+from anogan_tf.detection import complexity
+from anogan_tf.detection.complexity import image_complexity
+from anogan_tf.detection.detector import AnoGAN
+from anogan_tf.detection.tiling import Tiling
+from anogan_tf.detection.trajectory import SearchTrajectory
+from anogan_tf.networks import architectures
+from anogan_tf.networks.pretext import transform_tables
+from anogan_tf.search.settings import SearchSettings
 
 KEYS = {"score", "residual_score", "discrimination_score", "residual", "reconstruction", "z", "steps", "converged"}
 
@@ -50,11 +49,11 @@ def test_everything_is_taken_at_the_returned_z(trained_detector, boots):
     """Score, picture, residual and z belong together: recomputed from z, in NumPy where it can be."""
     detector, pixels = trained_detector, boots.test[-20:]
     out = predict(detector, pixels)
-    images, made = np.asarray(detector.preparation(pixels)), np.asarray(detector.generator(out["z"]))
+    images, made = np.asarray(detector.preprocessing(pixels)), np.asarray(detector.generator(out["z"]))
     np.testing.assert_allclose(out["reconstruction"], (made + 1) / 2, atol=1e-5)
     np.testing.assert_allclose(out["residual"], np.abs(images - made), atol=1e-5)
     np.testing.assert_allclose(out["residual_score"], out["residual"].sum((1, 2, 3)), rtol=1e-5)
-    features = networks.feature_extractor(detector.discriminator)
+    features = architectures.feature_extractor(detector.discriminator)
     difference = np.abs(np.asarray(features(images)) - np.asarray(features(made))).reshape(20, -1).sum(1)
     np.testing.assert_allclose(out["discrimination_score"], difference, rtol=1e-4)
     np.testing.assert_allclose(out["score"], 0.9 * out["residual_score"] + 0.1 * out["discrimination_score"], rtol=1e-5)
@@ -84,7 +83,7 @@ def test_reference_loss_scores_by_the_logits(trained_gan, boots):
 
 
 def traces(detector):
-    return [stage.experimental_get_tracing_count() for stage in detector._search.keywords["compiled"]]
+    return [stage.experimental_get_tracing_count() for stage in detector._make_ready()[0].stages]
 
 
 @pytest.mark.promise("bits")
@@ -123,8 +122,8 @@ def test_xla_takes_the_same_way(trained_gan, boots):
     """After 5 steps equal but for an image at a kink of the loss; after 500 more end elsewhere, on average they don't."""
     losses = {}
     for jit in (False, True):
-        unfolding = Unfolding(AnoGAN.from_gan(trained_gan, jit_compile=jit), (5, 500))
-        losses[5, jit], losses[500, jit] = unfolding(trained_gan.preparation(boots.test[278:294]))["loss"]
+        trajectory = SearchTrajectory(AnoGAN.from_gan(trained_gan, jit_compile=jit), (5, 500))
+        losses[5, jit], losses[500, jit] = trajectory(trained_gan.preprocessing(boots.test[278:294]))["loss"]
     assert np.isclose(losses[5, True], losses[5, False], rtol=1e-4).mean() >= 0.9
     np.testing.assert_allclose(losses[5, True], losses[5, False], rtol=1e-2)
     np.testing.assert_allclose(np.median(losses[500, True] / losses[500, False]), 1.0, rtol=5e-3)
@@ -162,7 +161,7 @@ def test_a_copy_is_taken_of_the_gan(tiny_gan, pixels):
 def test_the_detector_draws_with_the_averaged_generator(tiny_gan, pixels):
     tiny_gan.fit(pixels, verbose=0)
     kernel = AnoGAN.from_gan(tiny_gan).generator.get_weights()[0]
-    np.testing.assert_array_equal(kernel, tiny_gan.averaged_generator.get_weights()[0])
+    np.testing.assert_array_equal(kernel, tiny_gan.ema_generator.get_weights()[0])
     assert not np.array_equal(kernel, tiny_gan.generator.get_weights()[0])
 
 
@@ -187,7 +186,7 @@ def test_networks_handed_over_directly_stay_trainable(tiny_gan, pixels):
 def test_from_gan_takes_the_prior_and_the_preparation(make_gan):
     gan = make_gan(prior="uniform")
     detector = AnoGAN.from_gan(gan, restarts=3, candidates=5)
-    assert detector.settings.prior == "uniform" and detector.preparation.image_shape == (16, 16, 1)
+    assert detector.search_settings.prior == "uniform" and detector.preprocessing.image_shape == (16, 16, 1)
     assert detector._starts.shape == (5, 4) and np.abs(detector._starts).max() <= 1.0
 
 
@@ -202,7 +201,7 @@ def test_calibrate_and_save(tiny_detector, pixels, tmp_path):
     np.testing.assert_allclose(out["p_value"], [(1 + (normal >= s).sum()) / 21 for s in out["score"]], rtol=1e-6)
     tiny_detector.save(tmp_path / "detector.keras")
     for again in (AnoGAN.load(tmp_path / "detector.keras"), keras.saving.load_model(tmp_path / "detector.keras")):
-        assert again.settings == tiny_detector.settings and again.threshold == tiny_detector.threshold
+        assert again._settings() == tiny_detector._settings() and again.threshold == tiny_detector.threshold
         assert_same(out, predict(again, pixels))
         np.testing.assert_array_equal(again.heatmap(out["residual"]), tiny_detector.heatmap(out["residual"]))
 
@@ -215,17 +214,22 @@ def test_scores_do_not_depend_on_the_other_queries(tiny_detector, pixels):
 
 
 @pytest.mark.promise("threshold")
-def test_changed_settings_void_the_calibration(tiny_detector, pixels):
+def test_a_calibration_holds_for_its_settings_alone(tiny_detector, pixels):
     tiny_detector.calibrate(pixels[:20])
-    tiny_detector.settings = dataclasses.replace(tiny_detector.settings, steps=4, weight=0.2)
-    for use in (tiny_detector.predict, tiny_detector.predict_on_batch, tiny_detector):
+    other = tiny_detector.with_settings(steps=4, weight=0.2)
+    assert other.calibration is None and "p_value" not in predict(other, pixels)
+    other.calibration = tiny_detector.calibration
+    for use in (other.predict, other.predict_on_batch, other):
         with pytest.raises(ValueError, match=r"weight=0.1 \(now 0.2\), steps=3 \(now 4\).*calibrate\(\) again"):
             use(pixels)
-    tiny_detector.calibrate(pixels[:20])
-    assert (predict(tiny_detector, pixels)["steps"] == 4).all()
-    tiny_detector.settings = dataclasses.replace(tiny_detector.settings, seed=1)
-    tiny_detector.calibration = None
-    assert "p_value" not in predict(tiny_detector, pixels)
+    other.calibrate(pixels[:20])
+    assert (predict(other, pixels)["steps"] == 4).all()
+    with pytest.raises(AttributeError):
+        other.search_settings = tiny_detector.search_settings
+    relative = tiny_detector.with_settings(score="complexity")
+    relative.calibration = tiny_detector.calibration
+    with pytest.raises(ValueError, match="score='loss' .now 'complexity'"):
+        predict(relative, pixels)
 
 
 def test_scores_relative_to_complexity_are_deviations_of_normals(tiny_gan, pixels, tmp_path):
@@ -235,9 +239,9 @@ def test_scores_relative_to_complexity_are_deviations_of_normals(tiny_gan, pixel
     out = predict(detector.calibrate(pixels), pixels)
     assert out["score"].mean() == pytest.approx(0.0, abs=1e-3) and out["score"].std() == pytest.approx(1.0, abs=1e-3)
     np.testing.assert_array_equal(np.sort(out["score"]), detector.calibration.scores)
-    line, busy = detector.calibration.complexity, np.log(mean_variation(detector.preparation(pixels)))
+    line, busy = detector.calibration.complexity, np.log(image_complexity(detector.preprocessing(pixels)))
     losses = predict(detector.with_settings(score="loss"), pixels)["score"]
-    above = np.log(losses) - line.intercepts[15] - line.slopes[15] * np.minimum(busy, line.most[15])
+    above = np.log(losses) - line.intercepts[15] - line.slopes[15] * np.minimum(busy, line.max_complexity[15])
     np.testing.assert_allclose(out["score"], above / line.deviations[15], atol=1e-3)
     for rows in (slice(3, 4), slice(5, 22)):
         assert_same(out, predict(detector, pixels[rows]), rows)
@@ -262,30 +266,20 @@ def test_surprise_by_transforms_is_part_of_the_relative_score(make_gan, pixels, 
     gan.fit(pixels, epochs=2, verbose=0)
     detector = AnoGAN.from_gan(gan, steps=2, score="complexity").calibrate(pixels)
     out = predict(detector, pixels)
-    images, fitted = np.asarray(detector.preparation(pixels)), detector.calibration.complexity
-    extractor, tables = networks.feature_extractor(gan.discriminator), transform_tables(16, 16)
-    surprises = []
+    images, fitted = np.asarray(detector.preprocessing(pixels)), detector.calibration.complexity
+    extractor, tables = architectures.feature_extractor(gan.discriminator), transform_tables(16, 16)
+    pretext_losses = []
     for number, table in enumerate(tables):
         logits = np.asarray(gan.classifier(extractor(images.reshape(40, 256)[:, table].reshape(images.shape))))
-        surprises.append(np.log(np.exp(logits - logits[:, [number]]).sum(1)))
-    logs = np.log(np.mean(surprises, axis=0) + 0.01)
-    np.testing.assert_allclose(fitted.surprise, [logs.mean(), logs.std(), 1.0], rtol=1e-3)
-    alone = predict(detector.with_settings(surprise=0.0).calibrate(pixels), pixels)["score"]
+        pretext_losses.append(np.log(np.exp(logits - logits[:, [number]]).sum(1)))
+    logs = np.log(np.mean(pretext_losses, axis=0) + 0.01)
+    np.testing.assert_allclose(fitted.pretext, [logs.mean(), logs.std(), 1.0], rtol=1e-3)
+    alone = predict(detector.with_settings(pretext=0.0).calibrate(pixels), pixels)["score"]
     total = alone + (logs - logs.mean()) / logs.std()
     np.testing.assert_allclose(out["score"], (total - total.mean()) / total.std(), atol=3e-2)
     assert_same(out, predict(detector, pixels[7:9]), slice(7, 9))
     detector.save(tmp_path / "detector.keras")
     assert_same(out, predict(AnoGAN.load(tmp_path / "detector.keras"), pixels))
-
-
-def test_a_calibration_from_before_there_were_other_scores_is_one_of_losses(tiny_detector, pixels):
-    config = tiny_detector.calibrate(pixels[:20]).calibration.get_config()
-    del config["complexity"], config["settings"]["score"]
-    tiny_detector.calibration = calibration.Calibration.from_config(config)
-    predict(tiny_detector, pixels)
-    tiny_detector.settings = tiny_detector.settings.replace(score="complexity")
-    with pytest.raises(ValueError, match="score='loss' .now 'complexity'"):
-        predict(tiny_detector, pixels)
 
 
 def test_a_failed_calibration_keeps_the_old_one(tiny_detector, pixels):
@@ -296,7 +290,7 @@ def test_a_failed_calibration_keeps_the_old_one(tiny_detector, pixels):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tiny_detector.calibrate(pixels, advance=interrupt)
+        tiny_detector.calibrate(pixels, on_progress=interrupt)
     assert tiny_detector.threshold == threshold
     with pytest.raises(ValueError, match="5 normal images are too few"):
         tiny_detector.calibrate(pixels[:5])
@@ -307,7 +301,7 @@ def test_datasets_and_single_batches(tiny_detector, pixels):
     whole = predict(tiny_detector, pixels)
     assert_same(whole, predict(tiny_detector, tf.data.Dataset.from_tensor_slices(pixels).batch(9)))
     assert_same(whole, {name: np.asarray(value) for name, value in tiny_detector.predict_on_batch(pixels).items()})
-    assert_same(whole, predict(tiny_detector, np.asarray(tiny_detector.preparation.prepare(pixels))))
+    assert_same(whole, predict(tiny_detector, np.asarray(tiny_detector.preprocessing.prepare(pixels))))
 
 
 def test_mixed_bfloat16_keeps_latents_and_scores_whole_and_is_saved(make_gan, pixels, tmp_path):
@@ -332,7 +326,7 @@ def test_errors(tiny_detector, tiny_gan, pixels):
         tiny_detector.heatmap(np.zeros((1, 16, 16, 1)))
     with pytest.raises(ValueError, match="no layer named 'nowhere'"):
         AnoGAN.from_gan(tiny_gan, features="nowhere")
-    with pytest.raises(TypeError, match="lam: no such setting of the search; there are block, .*weight"):
+    with pytest.raises(TypeError, match="lam: no such setting; there are block, .*weight"):
         AnoGAN.from_gan(tiny_gan, lam=0.1)
     with pytest.raises(ValueError, match="jit_compile=True needs blocks"):
         AnoGAN.from_gan(tiny_gan, jit_compile=True, block=None)
@@ -344,32 +338,32 @@ def test_errors(tiny_detector, tiny_gan, pixels):
 
 @pytest.fixture
 def tiny_encoder():
-    return networks.build_encoder((16, 16, 1), 4, width=4)
+    return architectures.build_encoder((16, 16, 1), 4, base_filters=4)
 
 
 @pytest.mark.promise("search")
 def test_with_an_encoder_it_refines(tiny_gan, tiny_encoder, pixels, tmp_path):
     detector = AnoGAN.from_gan(tiny_gan, tiny_encoder)
-    assert detector.settings == SearchSettings(mode="refine")
+    assert detector.search_settings == SearchSettings(mode="refine")
     out = predict(detector, pixels)
     detector.save(tmp_path / "detector.keras")
     again = AnoGAN.load(tmp_path / "detector.keras")
-    assert again.settings == detector.settings
+    assert again.search_settings == detector.search_settings
     assert_same(out, predict(again, pixels))
 
 
 def test_the_encoder_alone_takes_its_z(tiny_gan, tiny_encoder, pixels):
     detector = AnoGAN.from_gan(tiny_gan, tiny_encoder, mode="encoder")
     out = predict(detector, pixels)
-    np.testing.assert_allclose(out["z"], tiny_encoder(detector.preparation(pixels), training=False), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(out["z"], tiny_encoder(detector.preprocessing(pixels), training=False), rtol=1e-3, atol=1e-6)
     assert not out["steps"].any()
 
 
 def test_f_anogans_score(tiny_gan, tiny_encoder, pixels):
     """Mean squares of residual and features, with kappa between them (Schlegl et al. 2019, eq. 6)."""
     out = predict(AnoGAN.from_gan(tiny_gan, tiny_encoder, mode="encoder", loss="f-anogan", kappa=2.0), pixels)
-    images = tiny_gan.preparation(pixels)
-    f = networks.feature_extractor(tiny_gan.discriminator)
+    images = tiny_gan.preprocessing(pixels)
+    f = architectures.feature_extractor(tiny_gan.discriminator)
     made = 2.0 * out["reconstruction"] - 1.0
     residual = np.mean((np.asarray(images) - made) ** 2, axis=(1, 2, 3))
     features = np.mean((np.asarray(f(images, training=False)) - np.asarray(f(made, training=False))) ** 2, axis=(1, 2, 3))
@@ -381,17 +375,9 @@ def test_a_mode_that_needs_an_encoder_says_so(tiny_gan, tiny_encoder):
         AnoGAN.from_gan(tiny_gan, mode="refine")
     detector = AnoGAN.from_gan(tiny_gan)
     with pytest.raises(ValueError, match="mode='encoder' needs an encoder"):
-        detector.settings = detector.settings.replace(mode="encoder")
+        detector.with_settings(mode="encoder")
     with pytest.raises(ValueError, match="The encoder maps"):
-        AnoGAN.from_gan(tiny_gan, networks.build_encoder((16, 16, 1), 7, width=4))
-
-
-def test_another_mode_voids_the_calibration(tiny_gan, tiny_encoder, pixels):
-    detector = AnoGAN.from_gan(tiny_gan, tiny_encoder)
-    detector.calibrate(pixels[:20], 0.1)
-    detector.settings = detector.settings.replace(mode="encoder")
-    with pytest.raises(ValueError, match="The calibration was made with mode='refine'"):
-        predict(detector, pixels)
+        AnoGAN.from_gan(tiny_gan, architectures.build_encoder((16, 16, 1), 7, base_filters=4))
 
 
 def test_bfloat16_networks_score_nearly_the_same(trained_gan, trained_encoder, boots):
@@ -426,8 +412,8 @@ def test_a_graph_that_comes_too_early_says_so(tiny_gan, pixels):
 
 @pytest.fixture
 def tiled(tiny_gan):
-    preparation = Preparation((None, None, 1), scale=0.5, normalise=True)
-    return AnoGAN.from_gan(tiny_gan, steps=3, preparation=preparation, tiling=Tiling(stride=8, top=2))
+    preprocessing = Preprocessing((None, None, 1), scale=0.5, normalize=True)
+    return AnoGAN.from_gan(tiny_gan, steps=3, preprocessing=preprocessing, tiling=Tiling(stride=8, top=2))
 
 
 def photographs(count=20, seed=1):
@@ -453,7 +439,7 @@ def test_tiles_of_many_images_in_one_search_are_each_images_own(tiled):
 def test_an_image_is_scored_by_its_tiles(tiled, tiny_gan):
     """One tile after another through the detector of tiles gives the same scores, and the image the mean of the two highest."""
     picture = photographs(1)[0]
-    image = tiled.preparation.read(picture)
+    image = tiled.preprocessing.read(picture)
     height, width = image.shape[:2]
     places = [(y, x) for y in [*range(0, height - 16, 8), height - 16] for x in [*range(0, width - 16, 8), width - 16]]
     tiles = np.stack([image[y : y + 16, x : x + 16] for y, x in places])
@@ -476,7 +462,7 @@ def test_an_image_is_scored_by_its_tiles(tiled, tiny_gan):
 
 
 def test_tiles_are_compared_with_tiles_and_images_with_images(tiled, tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "LEAST_ALIKE", 5)
+    monkeypatch.setattr(complexity, "MIN_TILES_ALIKE", 5)
     pictures = photographs(30)
     detector = tiled.with_settings(score="complexity").calibrate(pictures, 0.1)
     out = predict(detector, pictures)
@@ -497,7 +483,7 @@ def test_a_tiled_detector_is_calibrated_by_images_and_saved_whole(tiled, tmp_pat
     assert [heat.shape for heat in heats] == [residual.shape[:2] for residual in out["residual"]]
     tiled.save(tmp_path / "tiled.keras")
     again = AnoGAN.load(tmp_path / "tiled.keras")
-    assert again.tiling == Tiling(8, 2) and again.preparation.scale == 0.5 and again.preparation.normalise
+    assert again.tiling == Tiling(8, 2) and again.preprocessing.scale == 0.5 and again.preprocessing.normalize
     reloaded = again.predict(pictures)
     for name in ("score", "p_value", "is_anomaly"):
         np.testing.assert_array_equal(out[name], reloaded[name])
@@ -516,7 +502,7 @@ def test_arrays_batches_and_lists_are_cut_alike(tiled):
 def test_a_list_of_any_sizes_is_what_its_images_are(tiny_detector):
     pictures = photographs()
     out = tiny_detector.predict(pictures)
-    assert out["residual"].shape == (20, 16, 16, 1) and out["z"].shape == (20, 4)
+    assert [image.shape for image in out["residual"]] == [(16, 16, 1)] * 20 and out["z"].shape == (20, 4)
     np.testing.assert_array_equal(out["score"][7], tiny_detector.predict(pictures[7][np.newaxis], verbose=0)["score"][0])
     with pytest.raises(ValueError, match=r"x\[1\].*4 channels"):
         tiny_detector.predict([pictures[0], np.zeros((20, 20, 4), np.uint8)])
@@ -526,11 +512,11 @@ def test_a_list_of_any_sizes_is_what_its_images_are(tiny_detector):
 
 def test_tiles_need_a_preparation_of_their_channels_and_a_stride(tiny_gan):
     with pytest.raises(ValueError, match="images of 3 channels, the networks take 1"):
-        AnoGAN.from_gan(tiny_gan, preparation=Preparation((None, None, 3)), tiling=Tiling(8))
+        AnoGAN.from_gan(tiny_gan, preprocessing=Preprocessing((None, None, 3)), tiling=Tiling(8))
     with pytest.raises(ValueError, match="would leave gaps"):
-        AnoGAN.from_gan(tiny_gan, preparation=Preparation((None, None, 1)), tiling=Tiling(17))
-    with pytest.raises(ValueError, match="preparation makes images of shape"):
-        AnoGAN.from_gan(tiny_gan, preparation=Preparation((None, None, 1)))
+        AnoGAN.from_gan(tiny_gan, preprocessing=Preprocessing((None, None, 1)), tiling=Tiling(17))
+    with pytest.raises(ValueError, match="preprocessing makes images of shape"):
+        AnoGAN.from_gan(tiny_gan, preprocessing=Preprocessing((None, None, 1)))
 
 
 def test_tiles_of_a_gan_without_a_preparation_are_cut_from_images_of_their_own_size(tiny_gan):
@@ -551,3 +537,50 @@ def test_batches_of_differing_sizes_are_predicted_as_lists(tiled):
     out = tiled.predict(dataset)
     np.testing.assert_array_equal(out["score"], tiled.predict_on_batch(pictures)["score"])
     assert [residual.shape[0] for residual in out["residual"]] == [round(picture.shape[0] / 2) for picture in pictures]
+
+
+def test_what_a_detector_cannot_do_it_says(tiny_detector, pixels, tmp_path):
+    for method in ("fit", "compile", "train_on_batch"):
+        with pytest.raises(NotImplementedError, match=rf"AnoGAN.{method}\(\) isn't available: .*AnoGAN.from_gan"):
+            getattr(tiny_detector, method)(pixels)
+    with pytest.raises(NotImplementedError, match=r"AnoGAN.evaluate\(\) isn't available: call anogan_tf.evaluate"):
+        tiny_detector.evaluate(pixels)
+    with pytest.raises(ValueError, match="format='onnx'.*exported as format='tf_saved_model'"):
+        tiny_detector.export(tmp_path, format="onnx")
+    with pytest.raises(ValueError, match="input_signature=.*signatures of its own"):
+        tiny_detector.export(tmp_path, "tf_saved_model", input_signature=[])
+
+
+def test_of_a_list_a_list_and_no_argument_is_passed_over(tiny_detector, pixels):
+    out = tiny_detector.predict(list(pixels[:3]))
+    assert [image.shape for image in out["residual"]] == [(16, 16, 1)] * 3 and isinstance(out["reconstruction"], list)
+    assert isinstance(predict(tiny_detector, pixels[:3])["residual"], np.ndarray)
+    with pytest.raises(ValueError, match="verbose=, steps= is for arrays and datasets"):
+        tiny_detector.predict(list(pixels[:3]), verbose=1, steps=2)
+    with pytest.raises(ValueError, match="a dataset has batches of its own"):
+        tiny_detector.predict(tf.data.Dataset.from_tensor_slices(pixels).batch(9), batch_size=4)
+
+
+def test_sequential_networks_are_taken(make_gan, pixels, tmp_path):
+    gan = make_gan()
+    parts = (gan.ema_generator, gan.discriminator, architectures.build_encoder((16, 16, 1), 4, base_filters=4))
+    stacked = [keras.Sequential([keras.Input(part.input_shape[1:]), *part.layers[1:]]) for part in parts]
+    detectors = [AnoGAN(*networks, steps=2) for networks in (parts, stacked)]
+    assert_same(*(predict(detector, pixels[:5]) for detector in detectors))
+    detectors[1].save(tmp_path / "detector.keras")
+    assert_same(predict(detectors[0], pixels[:5]), predict(AnoGAN.load(tmp_path / "detector.keras"), pixels[:5]))
+
+
+def test_networks_that_do_not_fit_are_named_when_the_model_is_made(make_gan):
+    gan, image = make_gan(), keras.Input((16, 16, 1))
+    flat = keras.Model(image, keras.layers.Flatten(name="features")(image))
+    with pytest.raises(ValueError, match=r"The discriminator gives \(None, 256\); it must give one logit"):
+        AnoGAN(gan.generator, flat)
+    with pytest.raises(ValueError, match=r"The generator maps .*; it must map z to images"):
+        AnoGAN(flat, gan.discriminator)
+
+    class Own(keras.Model):
+        pass
+
+    with pytest.raises(ValueError, match="The encoder is a Own; it must be a functional or Sequential"):
+        AnoGAN(gan.generator, gan.discriminator, Own())

@@ -18,13 +18,13 @@ else:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-from anogan_tf import GAN, EncoderTrainer, Preparation
+from anogan_tf import GAN, EncoderTrainer, Preprocessing
 
 pixels = np.random.default_rng(0).integers(0, 256, (64, 16, 16), np.uint8)
 
 def train(strategy, augment=(), **options):
     with strategy.scope():
-        gan = GAN((16, 16, 1), 4, width=4, preparation=Preparation((16, 16, 1), augment=augment), **options)
+        gan = GAN((16, 16, 1), 4, base_filters=4, preprocessing=Preprocessing((16, 16, 1), augment=augment), **options)
         gan.compile()
     found = gan.fit(pixels, epochs=3, verbose=0).history
     with strategy.scope():

@@ -12,7 +12,7 @@ import typer
 from PIL import Image
 
 import anogan_tf
-from anogan_tf.cli import app
+from anogan_tf.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "export" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -5,16 +5,16 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from anogan_tf import networks
-from anogan_tf.detector import AnoGAN
-from anogan_tf.encoder import METHODS, EncoderTrainer
-from anogan_tf.preparation import to_pixels
+from anogan_tf.data.preprocessing import to_pixels
+from anogan_tf.detection.detector import AnoGAN
+from anogan_tf.networks import architectures
+from anogan_tf.training.encoder import ENCODER_METHODS, EncoderTrainer
 
 pytestmark = pytest.mark.usefixtures("networks")
 
 
 def make_trainer(gan=None, **options):
-    trainer = EncoderTrainer.from_gan(gan or helpers.make_gan(), **{"width": 4, **options})
+    trainer = EncoderTrainer.from_gan(gan or helpers.make_gan(), **{"base_filters": 4, **options})
     trainer.compile()
     return trainer
 
@@ -29,7 +29,7 @@ def all_state(trainer):
     return [*trainer.get_weights(), *(v.numpy() for v in trainer.optimizer.variables)]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ENCODER_METHODS)
 def test_the_encoder_learns_and_nothing_else_moves(method):
     trainer = make_trainer(method=method)
     for part in (trainer.generator, trainer.discriminator):  # as they are drawn, all their images are nearly grey
@@ -43,8 +43,8 @@ def test_the_encoder_learns_and_nothing_else_moves(method):
 
 def test_losses_against_numpy(make_gan, pixels):
     """The loss of a first step, before anything has moved, in the encoder's training mode."""
-    images = np.asarray(make_gan().preparation(pixels[:8]))
-    for method in METHODS:
+    images = np.asarray(make_gan().preprocessing(pixels[:8]))
+    for method in ENCODER_METHODS:
         trainer = make_trainer(method=method, kappa=0.5)
         encoder = keras.models.clone_model(trainer.encoder)
         encoder.set_weights(trainer.encoder.get_weights())
@@ -54,7 +54,7 @@ def test_losses_against_numpy(make_gan, pixels):
             wanted = np.mean((z - encoder(trainer.generator(z, training=False), training=True)) ** 2)
         else:
             made = trainer.generator(encoder(images, training=True), training=False)
-            f = networks.feature_extractor(trainer.discriminator)
+            f = architectures.feature_extractor(trainer.discriminator)
             wanted = np.mean((images - made) ** 2)
             if method == "izi_f":
                 wanted += 0.5 * np.mean((f(images, training=False) - np.asarray(f(made, training=False))) ** 2)
@@ -70,7 +70,7 @@ def test_the_gan_is_copied(make_gan, pixels):
     assert gan.generator.trainable and gan.discriminator.trainable
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ENCODER_METHODS)
 def test_two_and_two_epochs_across_a_save_are_four(method, pixels, tmp_path):
     whole, first = (make_trainer(method=method) for _ in range(2))
     whole.fit(pixels, batch_size=8, epochs=4, verbose=0)

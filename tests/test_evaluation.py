@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anogan_tf import comparisons, metrics
-from anogan_tf.data import ArraySource, FileSource
-from anogan_tf.detector import AnoGAN
-from anogan_tf.evaluation import _embed, choose_shown, evaluate, show, synthetic_rows
-from anogan_tf.gan import GAN
-from anogan_tf.maps import smooth
-from anogan_tf.memory import Memory
-from anogan_tf.preparation import Preparation
-from anogan_tf.report import write_report
-from anogan_tf.synthetic import SyntheticSource
-from anogan_tf.tiling import Tiling
-from anogan_tf.workflows import whole_name
+from anogan_tf.data.entries import absolute_name
+from anogan_tf.data.preprocessing import Preprocessing
+from anogan_tf.data.sources import ArraySource, FileSource
+from anogan_tf.data.synthetic import SyntheticSource
+from anogan_tf.detection.detector import AnoGAN
+from anogan_tf.detection.maps import smooth
+from anogan_tf.detection.memory_bank import MemoryBank
+from anogan_tf.detection.tiling import Tiling
+from anogan_tf.evaluation import baselines, metrics
+from anogan_tf.evaluation.evaluate import _embed, choose_shown, evaluate, show, synthetic_rows
+from anogan_tf.evaluation.report import write_report
+from anogan_tf.training.gan import GAN
+from anogan_tf.workflows.splits import load_training_names
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def quick(detector, boots):
 
 @pytest.fixture(scope="module")
 def source(boots):
-    """40 boots to fit probes to, 40 boots and 40 others to test."""
+    """40 boots to fit baselines to, 40 boots and 40 others to test."""
     rows = np.concatenate([np.flatnonzero(boots.test_label == label)[:40] for label in (0, 1)])
     kinds = ["boot"] * 80 + [f"class {kind} <b>" for kind in boots.test_class[rows[40:]]]
     pixels = np.concatenate([boots.train[:40], boots.test[rows]])
@@ -54,15 +55,15 @@ def test_scores_are_those_of_predict(detector, source, evaluation):
     for name in ("score", "p_value", "is_anomaly", "steps"):
         np.testing.assert_array_equal(evaluation.results[name], expected[name])
     np.testing.assert_allclose(
-        evaluation.comparisons["P_D"], comparisons.discriminator_score(detector, pixels), rtol=1e-4, atol=1e-4
+        evaluation.comparisons["P_D"], baselines.discriminator_score(detector, pixels), rtol=1e-4, atol=1e-4
     )
     np.testing.assert_array_equal(evaluation.labels, np.repeat([0, 1], 40))
 
 
 def test_probes_are_fitted_to_the_training_side(source, evaluation):
     pixels = [np.stack([source.read(row).pixels for row in rows]) for rows in (range(40), range(40, 120))]
-    for name, probe in comparisons.PROBES.items():
-        expected = probe(*pixels, Preparation((28, 28, 1)))
+    for name, baseline in baselines.BASELINES.items():
+        expected = baseline(*pixels, Preprocessing((28, 28, 1)))
         np.testing.assert_allclose(evaluation.comparisons[name], expected, rtol=2e-2, err_msg=name)
 
 
@@ -73,28 +74,28 @@ def test_a_score_by_complexity_has_the_loss_beside_it(detector, source, evaluati
     assert found.loss_curve == evaluation.loss_curve
     names = list(numbers["comparisons"])
     assert names[:4] == ["A, by complexity", "A", "R", "D"]
-    assert set(comparisons.BY_COMPLEXITY) < set(names) and not set(comparisons.BY_COMPLEXITY) & set(evaluation.comparisons)
+    assert set(baselines.BY_COMPLEXITY) < set(names) and not set(baselines.BY_COMPLEXITY) & set(evaluation.comparisons)
     assert "standard deviations the logarithm of A" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.usefixtures("networks")
 def test_a_score_with_surprise_says_so(source, tmp_path, boots):
-    gan = GAN((28, 28, 1), width=4, self_supervision=0.5)
+    gan = GAN((28, 28, 1), base_filters=4, self_supervision=0.5)
     gan.compile()
     detector = AnoGAN.from_gan(gan, steps=1, candidates=1, score="complexity").calibrate(boots.train[1950:])
     numbers, _ = write_report(detector, source, tmp_path, title="boots")
-    assert list(numbers["comparisons"])[0] == numbers["score"] == "A, by complexity and surprise"
+    assert list(numbers["comparisons"])[0] == numbers["score"] == "A, by complexity and pretext"
     assert "turns and shifts" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.usefixtures("networks")
 def test_terms_of_a_score_are_named_and_explained(source, tmp_path, boots):
-    gan = GAN((28, 28, 1), width=4)
+    gan = GAN((28, 28, 1), base_filters=4)
     gan.compile()
-    memory = Memory.of(gan.preparation(boots.train[:100]))
-    detector = AnoGAN.from_gan(gan, steps=1, candidates=1, score="complexity", typicality=0.5, memory=memory)
+    memory = MemoryBank.of(gan.preprocessing(boots.train[:100]))
+    detector = AnoGAN.from_gan(gan, steps=1, candidates=1, score="complexity", complexity_deviation=0.5, memory_bank=memory)
     numbers, _ = write_report(detector.calibrate(boots.train[1950:]), source, tmp_path, title="boots")
-    assert numbers["score"] == "A, by complexity, neighbours and typicality"
+    assert numbers["score"] == "A, by complexity, neighbours and complexity_deviation"
     text = (tmp_path / "report.html").read_text()
     assert "nearest normal images of its memory" in text and "All of them are added" in text and "turns and shifts" not in text
 
@@ -111,7 +112,7 @@ def test_a_peak_is_called_one(detector, source, tmp_path, boots):
 
 def test_the_loss_falls_with_the_steps(detector, evaluation):
     steps, curves = evaluation.loss_curve
-    assert steps[0] == 0 and steps[-1] == detector.settings.steps == 3
+    assert steps[0] == 0 and steps[-1] == detector.search_settings.steps == 3
     for values in curves.values():
         assert len(values) == len(steps) and all(np.diff(values) <= 0.0)
 
@@ -257,7 +258,9 @@ def test_the_numbers_are_those_of_the_evaluation(report, evaluation, detector):
 
 def test_a_report_on_drawn_defects_says_so(quick, boots, tmp_path):
     normals = ArraySource(boots.train[1900:1924], [0] * 24)
-    numbers, evaluation = write_report(quick, SyntheticSource(normals, range(24)), tmp_path, title="Drawn", probed=normals)
+    numbers, evaluation = write_report(
+        quick, SyntheticSource(normals, range(24)), tmp_path, title="Drawn", baseline_source=normals
+    )
     text = (tmp_path / "report.html").read_text()
     assert numbers["synthetic"] and "Synthetic defects." in text
     assert numbers["images"] == {"normal": 24, "anomalous": 24, "skipped": {}}
@@ -271,22 +274,22 @@ def test_defects_are_never_drawn_on_what_was_trained_on(tmp_path, boots, monkeyp
     for number in range(4):
         Image.fromarray(boots.train[number]).save(tmp_path / "good" / f"{number}.png")
     model, state = tmp_path / "model.keras", tmp_path / "model.train"
-    assert synthetic_rows(FileSource.of(tmp_path / "good"), model) == [0, 1, 2, 3]  # nothing is known of the model
+    assert synthetic_rows(FileSource.of(tmp_path / "good")) == [0, 1, 2, 3]  # nothing is known of the model
     split = ArraySource(boots.train[:4], [0, 0, 0, 1], splits=["train", "test", "test", "test"])
-    assert synthetic_rows(split, model) == [1, 2]
+    assert synthetic_rows(split) == [1, 2]
     state.mkdir()
     for note, numbers in (("held_out.txt", (1, 3)), ("trained.txt", (0, 2))):
         (state / note).write_text("".join(f"{tmp_path / 'good' / str(number)}.png\n" for number in numbers))
-    assert synthetic_rows(FileSource.of(tmp_path / "good"), model) == [1, 3]
+    assert synthetic_rows(FileSource.of(tmp_path / "good"), load_training_names(model)[0]) == [1, 3]
     monkeypatch.chdir(tmp_path)  # by whatever path they are named
-    assert synthetic_rows(FileSource.of("good"), model) == [1, 3]
+    assert synthetic_rows(FileSource.of("good"), load_training_names(model)[0]) == [1, 3]
     with pytest.raises(ValueError, match="None of 2 normal images .* trained on"):
-        synthetic_rows(FileSource.of(["good/0.png", "good/2.png"]), model)
+        synthetic_rows(FileSource.of(["good/0.png", "good/2.png"]), load_training_names(model)[0])
 
 
 def test_the_page_tells_what_was_trained_on(quick, source, tmp_path, evaluation):
     names = [f"{entry.name}" for entry in evaluation.entries]
-    used = ({whole_name(entry) for entry in evaluation.entries[:5]}, {whole_name(evaluation.entries[7])})
+    used = ({absolute_name(entry) for entry in evaluation.entries[:5]}, {absolute_name(evaluation.entries[7])})
     numbers, _ = write_report(quick, source, tmp_path, title="\udcff", used=used)
     assert numbers["used"] == {"trained": 5, "held_out": 1} and len(set(names)) == 80
     text = (tmp_path / "report.html").read_text()
@@ -306,12 +309,12 @@ def test_features_that_don_t_differ_aren_t_embedded():
 @pytest.mark.parametrize("width", [390, 1200])
 def test_a_browser_shows_the_report(report, width, tmp_path, browser):
     """Every image loads, nothing is wider than the screen, and the console stays empty."""
-    probe = """<script>addEventListener("load", () => { document.title = [...document.images].filter(one => one.complete &&
+    baseline = """<script>addEventListener("load", () => { document.title = [...document.images].filter(one => one.complete &&
       one.naturalWidth > 0).length + " of " + document.images.length + ", " + (document.documentElement.scrollWidth <=
       innerWidth) })</script></body>"""
     page = tmp_path / "report.html"
     skipped = f"<ul><li>/{'a_long_name_' * 9}.png: it has no end</li></ul></main>"
-    page.write_text((report[1] / "report.html").read_text().replace("</body>", probe).replace("</main>", skipped))
+    page.write_text((report[1] / "report.html").read_text().replace("</body>", baseline).replace("</main>", skipped))
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--window-size={width},900"]
     ran = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
     loaded, whole, fits = re.search(r"<title>(\d+) of (\d+), (\w+)</title>", ran.stdout).groups()

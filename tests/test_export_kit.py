@@ -15,8 +15,9 @@ import pytest
 from model_server import Served, grpc_door, rest_door
 from PIL import Image
 
-from anogan_tf import data, serving, warmup
-from anogan_tf.detector import AnoGAN
+from anogan_tf.data.sources import load_images
+from anogan_tf.detection.detector import AnoGAN
+from anogan_tf.serving import saved_model, warmup
 
 KIT = Path(__file__).parents[1] / "export"
 
@@ -108,7 +109,7 @@ def table(text):
 def test_the_client_gives_the_librarys_scores(client, door, detector, pictures, capsys):
     assert client.main([*door, "--batch", "4", str(pictures)]) == 0
     rows = table(capsys.readouterr().out)
-    images = data.load_images(pictures)
+    images = load_images(pictures)
     expected = detector.predict(images.pixels)
     assert rows.keys() == {Path(name).name for name in images.names}
     for row, name in enumerate(images.names):
@@ -297,5 +298,5 @@ def test_the_model_configuration_is_what_the_server_parses():
 
 def test_the_readme_names_every_signature_and_output():
     text = (KIT / "README.md").read_text()
-    for name in (*serving.SIGNATURES, *serving.SCORES, *serving.MAPS):
+    for name in (*saved_model.SIGNATURES, *saved_model.SCORE_OUTPUTS, *saved_model.MAP_OUTPUTS):
         assert f"`{name}`" in text, name

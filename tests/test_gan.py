@@ -5,9 +5,10 @@ import tensorflow as tf
 from helpers import train_on
 from keras import layers
 
-from anogan_tf import networks
-from anogan_tf.gan import GAN
-from anogan_tf.preparation import AUGMENTATIONS, Preparation
+from anogan_tf.data.augmentation import AUGMENTATIONS
+from anogan_tf.data.preprocessing import Preprocessing
+from anogan_tf.networks import architectures
+from anogan_tf.training.gan import GAN
 
 pytestmark = pytest.mark.usefixtures("networks")
 
@@ -95,7 +96,7 @@ def test_real_and_generated_images_pass_apart_and_in_training_mode(pixels):
     x = spy_on(seen)(images)
     x = layers.BatchNormalization()(layers.Conv2D(2, 4, 2, name="features")(x))
     discriminator = keras.Model(images, layers.Dense(1)(layers.Flatten()(x)))
-    gan = GAN(generator=networks.build_generator((16, 16, 1), 4, width=4), discriminator=discriminator)
+    gan = GAN(generator=architectures.build_generator((16, 16, 1), 4, base_filters=4), discriminator=discriminator)
     gan.compile()
     seen.clear()
     before = [v.numpy() for v in gan.non_trainable_variables]
@@ -129,7 +130,7 @@ def test_label_smoothing_reaches_the_loss(make_gan, pixels):
 
 def test_generate_and_call_draw_from_the_average(pixels, tiny_gan):
     tiny_gan.fit(pixels, verbose=0)
-    tiny_gan.averaged_generator.set_weights([0 * weight for weight in tiny_gan.averaged_generator.get_weights()])
+    tiny_gan.ema_generator.set_weights([0 * weight for weight in tiny_gan.ema_generator.get_weights()])
     np.testing.assert_array_equal(tiny_gan.generate(2), 0.5)
 
 
@@ -152,12 +153,12 @@ def test_the_average_follows_the_generator(make_gan, pixels):
     start = gan.generator.get_weights()[0]
     gan.fit(pixels[:8], batch_size=8, verbose=0)  # one step: keeps 1/10
     expected = 0.1 * start + 0.9 * gan.generator.get_weights()[0]
-    np.testing.assert_allclose(gan.averaged_generator.get_weights()[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(gan.ema_generator.get_weights()[0], expected, rtol=1e-5)
 
 
 def test_it_learns(boots):
     """Generated boots have the mean picture of real ones, far nearer than other garments do."""
-    made = train_on(boots, epochs=5).generate(256).mean(0)[..., 0]
+    made = train_on(boots).generate(256).mean(0)[..., 0]
     real = boots.train.mean(0) / 255.0
     others = boots.test[boots.test_label == 1].mean(0) / 255.0
     assert np.abs(made - real).mean() < 0.3 * np.abs(others - real).mean()
@@ -171,12 +172,12 @@ def test_generate_is_deterministic_and_in_range(tiny_gan):
 
 
 def test_uniform_prior_and_label_smoothing_are_saved(pixels, tmp_path):
-    gan = GAN((16, 16, 1), 4, width=4, prior="uniform")
-    gan.compile(keras.optimizers.SGD(0.1), label_smoothing=0.1, averaging=0.9)
+    gan = GAN((16, 16, 1), 4, base_filters=4, prior="uniform")
+    gan.compile(keras.optimizers.SGD(0.1), label_smoothing=0.1, ema_momentum=0.9)
     gan.fit(pixels, verbose=0)
     gan.save(tmp_path / "gan.keras")
     again = GAN.load(tmp_path / "gan.keras")
-    assert (again.prior, again.label_smoothing, again.averaging, again.seed) == ("uniform", 0.1, 0.9, 0)
+    assert (again.prior, again.label_smoothing, again.ema_momentum, again.seed) == ("uniform", 0.1, 0.9, 0)
     assert isinstance(again.optimizer, keras.optimizers.SGD)
 
 
@@ -189,7 +190,7 @@ def test_mixed_bfloat16_trains_and_keeps_pixels_whole(make_gan, pixels):
     history = gan.fit(pixels, verbose=0)
     assert gan.generator.compute_dtype == "bfloat16" and gan.generator.weights[0].dtype == "float32"
     assert gan.generate(2).dtype == np.float32
-    assert np.asarray(gan.preparation(pixels[:1])).dtype == np.float32
+    assert np.asarray(gan.preprocessing(pixels[:1])).dtype == np.float32
     assert np.isfinite(history.history["generator_loss"]).all()
 
 
@@ -206,14 +207,14 @@ def test_keras_callbacks_and_tensorboard(pixels, tiny_gan, tmp_path):
 
 
 def test_a_gan_that_was_never_compiled_is_saved_too(tmp_path):
-    gan = GAN((16, 16, 1), 4, width=4)
+    gan = GAN((16, 16, 1), 4, base_filters=4)
     gan.save(tmp_path / "gan.keras")
     np.testing.assert_array_equal(GAN.load(tmp_path / "gan.keras").generate(2), gan.generate(2))
 
 
 def test_errors_name_the_remedy(pixels, tiny_gan):
     with pytest.raises(ValueError, match="Call compile"):
-        GAN((16, 16, 1), 4, width=4).fit(pixels)
+        GAN((16, 16, 1), 4, base_filters=4).fit(pixels)
     with pytest.raises(ValueError, match="x: image 3 holds NaN"):
         bad = np.full((8, 16, 16, 1), 0.5, np.float32)
         bad[3, 0, 0] = np.nan
@@ -221,17 +222,17 @@ def test_errors_name_the_remedy(pixels, tiny_gan):
     with pytest.raises(ValueError, match="x is a generator; expected an array"):
         tiny_gan.fit(batch for batch in [pixels])
     with pytest.raises(ValueError, match=r"images of shape \(32, 32, 1\), the networks take"):
-        GAN((16, 16, 1), 4, width=4, preparation=Preparation((32, 32, 1)))
+        GAN((16, 16, 1), 4, base_filters=4, preprocessing=Preprocessing((32, 32, 1)))
     with pytest.raises(ValueError, match="label_smoothing=1.5"):
         tiny_gan.compile(label_smoothing=1.5)
     with pytest.raises(ValueError, match="prior='cauchy'"):
-        GAN((16, 16, 1), 4, width=4, prior="cauchy")
+        GAN((16, 16, 1), 4, base_filters=4, prior="cauchy")
     with pytest.raises(tf.errors.InvalidArgumentError, match="outside"):
         tiny_gan.fit(tf.data.Dataset.from_tensor_slices(pixels.astype(np.float32)).batch(8), verbose=0)
 
 
 def augmenting(**compiled):
-    gan = GAN((16, 16, 1), 4, width=4, preparation=Preparation((16, 16, 1), augment=AUGMENTATIONS))
+    gan = GAN((16, 16, 1), 4, base_filters=4, preprocessing=Preprocessing((16, 16, 1), augment=AUGMENTATIONS))
     gan.compile(**compiled)
     return gan
 
@@ -247,7 +248,7 @@ def test_augmentation_is_another_in_each_step_and_the_same_in_a_resumed_run(pixe
     first.fit(few(pixels, kind), batch_size=8, epochs=2, verbose=0)
     first.save(tmp_path / "gan.keras")
     second = GAN.load(tmp_path / "gan.keras")
-    assert second.preparation.augment == AUGMENTATIONS
+    assert second.preprocessing.augment == AUGMENTATIONS
     second.fit(few(pixels, kind), batch_size=8, epochs=2, verbose=0)
     assert_same(all_state(whole), all_state(second))
 
@@ -285,7 +286,7 @@ def test_another_training_is_saved_and_resumes_to_the_bit(make_gan, options, pix
 
 
 def test_the_discriminator_learns_to_tell_transforms_apart(boots):
-    gan = GAN((28, 28, 1), width=4, self_supervision=1.0)
+    gan = GAN((28, 28, 1), base_filters=4, self_supervision=1.0)
     gan.compile()
     history = gan.fit(boots.train[:800], epochs=4, verbose=0).history["transform_loss"]
     assert history[0] < np.log(36) + 0.1 and history[-1] < 0.7 * history[0]
@@ -310,12 +311,12 @@ def test_the_gradient_penalty_holds_the_slope_of_the_critic(make_gan, pixels):
     gan = make_gan(objective="wgan-gp")
     gan.compile(None, keras.optimizers.Adam(1e-3, beta_1=0.0, beta_2=0.9))
     gan.fit(pixels, batch_size=8, epochs=40, verbose=0)
-    real = gan.preparation(pixels)
+    real = gan.preprocessing(pixels)
     penalty = gan._gradient_penalty(real, gan.generator(tf.zeros((len(pixels), 4)), training=False), 0)
     assert float(tf.reduce_mean(penalty)) < 0.3
 
 
-def test_spectral_normalisation_holds_the_largest_singular_value(make_gan, pixels):
+def test_spectral_normalization_holds_the_largest_singular_value(make_gan, pixels):
     gan = make_gan(objective="hinge")
     gan.fit(pixels, batch_size=8, epochs=8, verbose=0)
     for name in ("down1", "down2", "logit"):
@@ -323,7 +324,7 @@ def test_spectral_normalisation_holds_the_largest_singular_value(make_gan, pixel
         assert np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), compute_uv=False)[0] == pytest.approx(1.0, abs=0.1), name
 
 
-def test_layer_normalisation_is_of_each_image_alone(make_gan):
+def test_layer_normalization_is_of_each_image_alone(make_gan):
     critic = make_gan(objective="wgan-gp").discriminator
     images = np.random.default_rng(0).uniform(-1, 1, (6, 16, 16, 1)).astype(np.float32)
     np.testing.assert_allclose(critic(images, training=True)[:2], critic(images[:2], training=True), atol=1e-5)
@@ -331,6 +332,6 @@ def test_layer_normalisation_is_of_each_image_alone(make_gan):
 
 def test_label_smoothing_is_dcgan_s_alone():
     with pytest.raises(ValueError, match="label_smoothing=0.1 is for the objective 'dcgan'"):
-        GAN((16, 16, 1), 4, width=4, objective="hinge").compile(label_smoothing=0.1)
+        GAN((16, 16, 1), 4, base_filters=4, objective="hinge").compile(label_smoothing=0.1)
     with pytest.raises(ValueError, match="objective='lsgan' is not one of"):
-        GAN((16, 16, 1), 4, width=4, objective="lsgan")
+        GAN((16, 16, 1), 4, base_filters=4, objective="lsgan")

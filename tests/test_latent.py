@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from anogan_tf import latent
+from anogan_tf.networks import latent
 
 
 def test_draws_depend_on_the_seed_alone():

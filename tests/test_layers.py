@@ -1,4 +1,4 @@
-"""Which module may lean on which: imports point up this table."""
+"""Which wing may lean on which, and which room of a wing on which: imports point up these tables."""
 
 import ast
 from pathlib import Path
@@ -8,88 +8,71 @@ import pytest
 import anogan_tf
 
 PACKAGE = Path(anogan_tf.__file__).parent
-ROOMS_ABOVE = "the rooms above"
-MAY_IMPORT = {
-    "annotations": "",
-    "backend": "",
-    "archives": "backend",
-    "saving": "annotations archives backend",
-    "latent": "",
-    "losses": "",
-    "objectives": "losses",
-    "networks": "backend",
-    "preparation": "annotations backend",
-    "data": "annotations preparation",
-    "tiling": "",
-    "maps": "",
-    "memory": "annotations backend maps",
-    "metrics": "annotations",
-    "calibration": "maps",
-    "folding": "backend networks",
-    "transforms": "",
-    "fitting": "annotations backend data preparation saving",
-    "gan": "backend fitting latent losses networks objectives preparation transforms",
-    "encoder": "backend fitting latent losses networks preparation",
-    "autoencoder": "backend fitting losses networks preparation",
-    "descent": "",
-    "settings": "latent",
-    "inversion": "annotations descent latent losses settings",
-    "decoding": "preparation tiling",
-    "warmup": "",
-    "serving": "backend decoding preparation saving tiling warmup",
-    "detector": "annotations backend calibration folding inversion losses maps memory networks preparation saving serving"
-    " settings tiling transforms warmup",
-    "unfolding": "annotations detector",
-    "callbacks": "annotations backend maps saving",
-    "plots": "annotations maps metrics saving",
-    "comparisons": "annotations autoencoder backend calibration detector fitting memory networks preparation settings",
-    "records": "backend saving",
-    "synthetic": "annotations data",
-    "workflows": ROOMS_ABOVE,
-    "scoring": ROOMS_ABOVE,
-    "evaluation": ROOMS_ABOVE,
-    "report": ROOMS_ABOVE,
-    "demo": ROOMS_ABOVE,
-    "benchmark": ROOMS_ABOVE,
-    "tile_benchmark": ROOMS_ABOVE,
-    "speed": ROOMS_ABOVE,
-    "app": ROOMS_ABOVE,
-    "beam": ROOMS_ABOVE,
-    "cli": ROOMS_ABOVE,
-    "__main__": "cli",
+ALL_ABOVE = "all above"
+# Wing: the wings that it leans on.
+WINGS = {
+    "runtime": "",
+    "networks": "runtime",
+    "data": "runtime",
+    "training": "runtime networks data",
+    "search": "runtime networks",
+    "serving": "runtime data",
+    "detection": "runtime networks data search serving",
+    "evaluation": "runtime networks data search detection",
+    "workflows": ALL_ABOVE,
+    "cli": ALL_ABOVE,
+}
+# The rooms of each wing; a room imports from those before it, and from none behind it.
+ROOMS = {
+    "runtime": "types backend files progress archives models provenance",
+    "networks": "latent losses architectures inference pretext",
+    "data": "pixel_checks augmentation preprocessing batching disk embedded pictures medical arrays entries layouts sources"
+    " tfds_sets synthetic",
+    "training": "trainer objectives gan encoder callbacks",
+    "search": "settings optimizers blocks search searcher",
+    "serving": "decoding warmup saved_model",
+    "detection": "maps tiling memory_bank complexity terms calibration detector scoring trajectory",
+    "evaluation": "metrics plots baselines evaluate report",
+    "workflows": "options splits train score demo beam web_app",
+    "cli": "console options demo train score evaluate prepare export page app",
 }
 
 
-def files_of(module):
-    folder = PACKAGE / module
-    return sorted(folder.glob("*.py")) if folder.is_dir() else [PACKAGE / f"{module}.py"]
-
-
-def imported(module):
-    """Names of the package's modules that a module, or a package, imports anywhere in its code."""
-    found = set()
-    for node in (node for file in files_of(module) for node in ast.walk(ast.parse(file.read_text()))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            found.add("a relative import")
-        elif isinstance(node, ast.ImportFrom) and node.module == "anogan_tf":
-            found |= {alias.name for alias in node.names} - {"__version__"}
-        elif isinstance(node, ast.ImportFrom) and node.module.startswith("anogan_tf."):
-            found.add(node.module.split(".")[1])
+def imports_of(file):
+    """`(line, module)` of every import from the package, anywhere in a file; of a wing its rooms."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}:{node.lineno}: a relative import"
+            parts = (node.module or "").split(".")
+            if parts[0] == "anogan_tf" and len(parts) == 2:
+                yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+            elif parts[0] == "anogan_tf" and len(parts) > 2:
+                yield node.lineno, node.module
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.startswith("anogan_tf")}
-    return found - {module}
+            assert not any(alias.name.startswith("anogan_tf") for alias in node.names), f"{file}:{node.lineno}: import from it"
 
 
-def test_every_module_has_its_row():
-    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
-    modules |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert modules == set(MAY_IMPORT)
+def test_every_module_has_its_room():
+    assert {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"} == set(WINGS)
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
+    for wing, rooms in ROOMS.items():
+        assert {path.stem for path in (PACKAGE / wing).glob("*.py")} - {"__init__"} == set(rooms.split()), wing
 
 
-@pytest.mark.parametrize("module", MAY_IMPORT)
-def test_imports_point_upwards(module):
-    rooms = list(MAY_IMPORT)
-    above = set(rooms[: rooms.index(module)])
-    allowed = above if MAY_IMPORT[module] == ROOMS_ABOVE else set(MAY_IMPORT[module].split())
-    assert allowed <= above, "a row that points downwards"
-    assert imported(module) <= allowed
+@pytest.mark.parametrize("wing", WINGS)
+def test_imports_point_upwards(wing):
+    above, rooms = list(WINGS)[: list(WINGS).index(wing)], ROOMS[wing].split()
+    allowed = set(above) if WINGS[wing] == ALL_ABOVE else set(WINGS[wing].split())
+    assert allowed <= set(above), "a row that points downwards"
+    wrong = []
+    for number, room in enumerate(rooms):
+        file = PACKAGE / wing / f"{room}.py"
+        for line, module in imports_of(file):
+            _, other, inside = module.split(".")[:3]
+            if not (inside in rooms[:number] if other == wing else other in allowed):
+                wrong.append(f"{wing}/{room}.py:{line} imports {other}/{inside}.py")
+    assert not wrong
+
+
+def test_what_is_looked_for_at_the_top_is_at_most_ten_names():
+    assert len(WINGS) <= 10

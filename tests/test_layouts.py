@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anogan_tf import data
-from anogan_tf.data import FileSource, list_images
-from anogan_tf.data.entries import as_mask
-from anogan_tf.scoring import rows_to_score
-from anogan_tf.workflows import normal_rows
+from anogan_tf.data.entries import as_mask, read_entry
+from anogan_tf.data.layouts import list_images
+from anogan_tf.data.sources import FileSource, load_images, normal_rows, rows_to_score
 
 rng = np.random.default_rng(0)
 
@@ -96,8 +94,8 @@ def test_a_table_elsewhere_needs_the_root(tmp_path):
     parts = tmp_path / "tables" / "parts.csv"
     parts.parent.mkdir()
     table(parts, [("path",), ("a.png",)])
-    assert data.read_entry(list_images(parts, root=tmp_path / "images")[0]).pixels.shape == (12, 12, 1)
-    assert "is that the table's root (--root)?" in data.read_entry(list_images(parts)[0]).reason
+    assert read_entry(list_images(parts, root=tmp_path / "images")[0]).pixels.shape == (12, 12, 1)
+    assert "is that the table's root (--root)?" in read_entry(list_images(parts)[0]).reason
 
 
 @pytest.mark.parametrize(
@@ -149,7 +147,7 @@ def test_idx(tmp_path, suffix):
     ]  # fmt: skip
     for entry in entries:
         part = "train" if entry.split == "train" else "t10k"
-        np.testing.assert_array_equal(data.read_entry(entry).pixels[..., 0], images[part][entry.row])
+        np.testing.assert_array_equal(read_entry(entry).pixels[..., 0], images[part][entry.row])
     assert len(normal_rows(FileSource(entries))) == 2
 
 
@@ -157,9 +155,9 @@ def test_idx_that_is_cut_short_says_so(tmp_path):
     write_idx(tmp_path / "train-images-idx3-ubyte", np.zeros((5, 9, 7), np.uint8))
     whole = (tmp_path / "train-images-idx3-ubyte").read_bytes()
     (tmp_path / "train-images-idx3-ubyte").write_bytes(whole[:-1])
-    assert "ends after 314 of 315 bytes" in data.read_entry(list_images(tmp_path)[0]).reason
+    assert "ends after 314 of 315 bytes" in read_entry(list_images(tmp_path)[0]).reason
     (tmp_path / "train-images-idx3-ubyte").write_bytes(b"hello")
-    assert "not an IDX file" in data.read_entry(list_images(tmp_path)[0]).reason
+    assert "not an IDX file" in read_entry(list_images(tmp_path)[0]).reason
 
 
 @pytest.mark.parametrize("kind", ["idx", "npz"])
@@ -197,7 +195,7 @@ def test_arrays_in_parts(tmp_path, names):
     assert {entry.split for entry in entries} == {name for name in ("train", "val", "test") if names[0].format(name) in arrays}
     for entry in entries:
         assert entry.normal == (entry.row % 2 == 0)  # 0 is normal, unless another is named
-        np.testing.assert_array_equal(data.read_entry(entry).pixels[..., 0], arrays[names[0].format(entry.split)][entry.row])
+        np.testing.assert_array_equal(read_entry(entry).pixels[..., 0], arrays[names[0].format(entry.split)][entry.row])
 
 
 def test_labels_that_say_nothing_of_normal(tmp_path):
@@ -217,7 +215,7 @@ def test_nothing_outside_a_folder_is_followed(tmp_path):
     (inside / "link.png").symlink_to(outside)
     (inside / "folder").symlink_to(outside.parent)
     (inside / "dead.png").symlink_to(tmp_path / "nowhere.png")
-    read = {entry.path[len(str(inside)) + 1 :]: data.read_entry(entry) for entry in list_images(inside)}
+    read = {entry.path[len(str(inside)) + 1 :]: read_entry(entry) for entry in list_images(inside)}
     assert read.keys() == {"own.png", "alias.png", "link.png", "folder"}
     assert read["own.png"].pixels is not None and read["alias.png"].pixels is not None
     assert f"a link out of {inside}" in read["link.png"].reason and "a link to a folder" in read["folder"].reason
@@ -230,7 +228,7 @@ def test_nothing_outside_a_folder_is_followed(tmp_path):
     ]
     entries = list_images(table(inside / "parts.csv", rows))
     assert [bool(entry.refused) for entry in entries] == [False, True, True, True]
-    assert "path ../outside/secret.png lies outside" in data.read_entry(entries[1]).reason
+    assert "path ../outside/secret.png lies outside" in read_entry(entries[1]).reason
 
 
 @pytest.mark.parametrize("names", ["Good Bad", "OK NG", "NORMAL PNEUMONIA"])
@@ -332,10 +330,10 @@ def test_arrays_that_change_and_labels_that_do_not_fit(tmp_path):
     path = tmp_path / "set.npz"
     for value in (1, 2):
         np.savez(path, images=np.full((3, 8, 8), value, np.uint8), label=np.array([b"good", b"bad", b"good"]))
-        images = data.load_images(path)
+        images = load_images(path)
         assert [entry.label for entry in images.entries] == ["good", "bad", "good"] and images.pixels[0].max() == value
         images.pixels[0][:] = 9  # the reader's own copy
-        assert data.load_images(path).pixels[0].max() == value
+        assert load_images(path).pixels[0].max() == value
     np.savez(path, images=np.zeros((3, 8, 8), np.uint8), labels=np.zeros(2))
     assert "3 images in images, but 2 labels" in list_images(path)[0].refused
 

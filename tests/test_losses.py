@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from anogan_tf import losses
+from anogan_tf.networks import losses
 
 rng = np.random.default_rng(0)
 X, G = rng.uniform(-1, 1, (2, 5, 4, 6, 3)).astype(np.float32)

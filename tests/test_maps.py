@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from anogan_tf import maps
+from anogan_tf.detection import maps
 
 rng = np.random.default_rng(0)
 

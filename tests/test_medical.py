@@ -5,8 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from anogan_tf import data
-from anogan_tf.data import list_images, medical, sources
+from anogan_tf.data import medical, sources
+from anogan_tf.data.entries import read_entry, read_picture
+from anogan_tf.data.layouts import list_images
+from anogan_tf.data.sources import FileSource
 
 pydicom = pytest.importorskip("pydicom")
 nibabel = pytest.importorskip("nibabel")
@@ -39,7 +41,7 @@ def write_dicom(path, pixels, kind="MONOCHROME2", bits=12, signed=False, **eleme
 
 
 def read(path, row=None):
-    found = data.read_entry(list_images(path)[row or 0])
+    found = read_entry(list_images(path)[row or 0])
     assert found.pixels is not None, found.reason
     return found.pixels
 
@@ -80,9 +82,9 @@ def test_colour_and_frames(tmp_path):
     assert [entry.name for entry in list_images(path)] == [f"{path}[{frame}]" for frame in range(3)]
     for frame in range(3):
         np.testing.assert_allclose(read(path, frame)[..., 0], film[frame] / 255.0, atol=1e-6)
-    source = data.FileSource.of([path, tmp_path / "c.dcm"])
-    assert [source.head(row).channels for row in range(4)] == [1, 1, 1, 3]
-    assert sources.value_range(source, sources.read_heads(source, range(4))) is None  # they come in [0, 1]
+    source = FileSource.of([path, tmp_path / "c.dcm"])
+    assert [source.info(row).channels for row in range(4)] == [1, 1, 1, 3]
+    assert sources.value_range(source, sources.read_infos(source, range(4))) is None  # they come in [0, 1]
 
 
 def test_files_as_scanners_name_them(tmp_path):
@@ -94,10 +96,10 @@ def test_files_as_scanners_name_them(tmp_path):
 
 def test_a_dicom_file_that_is_none_or_too_large(tmp_path, monkeypatch):
     (tmp_path / "text.dcm").write_text("hello")
-    assert "not a readable image" in data.read_picture(tmp_path / "text.dcm").reason
+    assert "not a readable image" in read_picture(tmp_path / "text.dcm").reason
     path = write_dicom(tmp_path / "a.dcm", STORED)
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
-    assert "decompression bomb" in data.read_picture(path).reason
+    assert "decompression bomb" in read_picture(path).reason
 
 
 @pytest.mark.parametrize("name", ["v.nii", "v.nii.gz"])
@@ -108,7 +110,7 @@ def test_slices_of_a_volume_upright_in_their_own_values(tmp_path, name):
     entries = list_images(tmp_path)
     assert [entry.name for entry in entries] == [f"{tmp_path / name}[{row}]" for row in range(5)]
     for row, entry in enumerate(entries):
-        np.testing.assert_array_equal(data.read_entry(entry).pixels[..., 0], values[:, ::-1, row].T)
+        np.testing.assert_array_equal(read_entry(entry).pixels[..., 0], values[:, ::-1, row].T)
     # The same volume stored in another order of axes, and front to back, gives the same slices.
     turned = nibabel.Nifti1Image(
         values.transpose(2, 0, 1)[:, :, ::-1], np.array([[0, 1, 0, 0], [0, 0, -1, 8], [2, 0, 0, 0], [0, 0, 0, 1.0]])
@@ -117,8 +119,8 @@ def test_slices_of_a_volume_upright_in_their_own_values(tmp_path, name):
     again = list_images(tmp_path / "turned.nii")
     assert len(again) == 5
     for one, other in zip(entries, again):
-        np.testing.assert_array_equal(data.read_entry(one).pixels, data.read_entry(other).pixels)
-    low, high = sources.value_range(data.FileSource(entries), sources.read_heads(data.FileSource(entries), range(5)))
+        np.testing.assert_array_equal(read_entry(one).pixels, read_entry(other).pixels)
+    low, high = sources.value_range(FileSource(entries), sources.read_infos(FileSource(entries), range(5)))
     assert values.min() <= low < -1000 and 1000 < high <= values.max()
 
 
@@ -130,7 +132,7 @@ def test_a_volume_of_no_slices_is_not_passed_over(tmp_path):
 
 def test_a_volume_of_four_axes_is_refused(tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4)), tmp_path / "v.nii")
-    assert "only those of three axes" in data.read_entry(list_images(tmp_path)[0]).reason
+    assert "only those of three axes" in read_entry(list_images(tmp_path)[0]).reason
 
 
 def test_without_the_packages_the_remedy_is_named(tmp_path, monkeypatch):
@@ -141,7 +143,7 @@ def test_without_the_packages_the_remedy_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nibabel", None)
     medical._read_volume.cache_clear()
     for path, package in zip(paths, ("pydicom", "nibabel")):
-        assert f"pip install {package}" in data.read_entry(list_images(path)[0]).reason
+        assert f"pip install {package}" in read_entry(list_images(path)[0]).reason
 
 
 def test_tables_and_bombs_in_dicom_are_refused(tmp_path):
@@ -150,7 +152,7 @@ def test_tables_and_bombs_in_dicom_are_refused(tmp_path):
     table = Dataset()
     table.LUTDescriptor, table.ModalityLUTType, table.LUTData = [2, 0, 16], "US", np.array([0, 65535], np.uint16).tobytes()
     path = write_dicom(tmp_path / "lut.dcm", STORED, ModalityLUTSequence=[table])
-    assert "Modality LUT" in data.read_entry(list_images(path)[0]).reason
+    assert "Modality LUT" in read_entry(list_images(path)[0]).reason
     path = write_dicom(tmp_path / "film.dcm", STORED, NumberOfFrames=3_000_000)
     assert "decompression bomb" in list_images(path)[0].refused
     dataset = pydicom.dcmread(write_dicom(tmp_path / "a.dcm", STORED))

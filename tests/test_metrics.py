@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from anogan_tf import metrics
+from anogan_tf.evaluation import metrics
 
 
 def test_auroc_is_the_share_of_ordered_pairs():

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from anogan_tf import networks
+from anogan_tf.networks import architectures
 
 SHAPES = [(28, 28, 1), (32, 32, 3), (48, 48, 1), (64, 64, 3), (128, 128, 1), (256, 256, 3), (16, 256, 1), (36, 100, 1)]
 
@@ -10,9 +10,9 @@ SHAPES = [(28, 28, 1), (32, 32, 3), (48, 48, 1), (64, 64, 3), (128, 128, 1), (25
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.usefixtures("networks")
 def test_shapes_and_ranges(shape):
-    generator = networks.build_generator(shape, 5, width=2)
-    discriminator = networks.build_discriminator(shape, width=2)
-    encoder = networks.build_encoder(shape, 5, width=2)
+    generator = architectures.build_generator(shape, 5, base_filters=2)
+    discriminator = architectures.build_discriminator(shape, base_filters=2)
+    encoder = architectures.build_encoder(shape, 5, base_filters=2)
     images = np.asarray(generator(10 * np.ones((2, 5), np.float32)))
     assert images.shape == (2, *shape) and np.abs(images).max() <= 1.0
     assert discriminator(images).shape == (2, 1)
@@ -22,15 +22,15 @@ def test_shapes_and_ranges(shape):
 @pytest.mark.usefixtures("networks")
 def test_names():
     shape = (28, 28, 1)
-    models = networks.build_generator(shape), networks.build_discriminator(shape), networks.build_encoder(shape)
+    models = architectures.build_generator(shape), architectures.build_discriminator(shape), architectures.build_encoder(shape)
     assert [model.name for model in models] == ["generator", "discriminator", "encoder"]
-    assert networks.feature_extractor(models[1]).name == "feature_extractor"
+    assert architectures.feature_extractor(models[1]).name == "feature_extractor"
 
 
 @pytest.mark.usefixtures("networks")
 def test_paper_preset_has_the_papers_filters():
-    generator = networks.build_generator((64, 64, 1), 100, preset="paper")
-    discriminator = networks.build_discriminator((64, 64, 1), preset="paper")
+    generator = architectures.build_generator((64, 64, 1), 100, preset="paper")
+    discriminator = architectures.build_discriminator((64, 64, 1), preset="paper")
     assert generator.get_layer("unflatten").output.shape[1:] == (4, 4, 512)
     made = [layer for layer in generator.layers if isinstance(layer, keras.layers.Conv2DTranspose)]
     assert [layer.filters for layer in made] == [256, 128, 64, 1]
@@ -41,8 +41,8 @@ def test_paper_preset_has_the_papers_filters():
 
 @pytest.mark.usefixtures("networks")
 def test_feature_extractor_shares_weights_and_takes_the_layer_by_name():
-    discriminator = networks.build_discriminator((28, 28, 1), width=4)
-    features = networks.feature_extractor(discriminator)
+    discriminator = architectures.build_discriminator((28, 28, 1), base_filters=4)
+    features = architectures.feature_extractor(discriminator)
     image = np.random.default_rng(0).uniform(-1, 1, (1, 28, 28, 1)).astype(np.float32)
     before = np.asarray(features(image))
     values = image
@@ -53,19 +53,19 @@ def test_feature_extractor_shares_weights_and_takes_the_layer_by_name():
     np.testing.assert_allclose(before, values, rtol=1e-5)
     discriminator.get_layer("down1").kernel.assign(2 * discriminator.get_layer("down1").kernel)
     assert not np.allclose(before, features(image))
-    assert networks.feature_extractor(discriminator, "down1").output.shape == discriminator.get_layer("down1").output.shape
+    assert architectures.feature_extractor(discriminator, "down1").output.shape == discriminator.get_layer("down1").output.shape
 
 
 @pytest.mark.usefixtures("networks")
 def test_unknown_feature_layer_lists_the_known_ones():
     with pytest.raises(ValueError, match="no layer named 'nowhere'.*features"):
-        networks.feature_extractor(networks.build_discriminator((28, 28, 1), width=2), "nowhere")
+        architectures.feature_extractor(architectures.build_discriminator((28, 28, 1), base_filters=2), "nowhere")
 
 
 @pytest.mark.usefixtures("networks")
 def test_same_seed_same_weights():
     def weights(seed):
-        return networks.build_generator((28, 28, 1), width=2, seed=seed).get_weights()
+        return architectures.build_generator((28, 28, 1), base_filters=2, seed=seed).get_weights()
 
     assert all((a == b).all() for a, b in zip(weights(3), weights(3)))
     assert not np.array_equal(weights(3)[0], weights(4)[0])
@@ -83,20 +83,20 @@ def test_same_seed_same_weights():
 )
 def test_impossible_shapes(shape, message):
     with pytest.raises(ValueError, match=message):
-        networks.build_generator(shape)
+        architectures.build_generator(shape)
 
 
 def test_bad_options_are_named():
     with pytest.raises(ValueError, match="latent_dim=0"):
-        networks.build_generator((28, 28, 1), 0)
+        architectures.build_generator((28, 28, 1), 0)
     with pytest.raises(ValueError, match="preset='huge'.*light.*paper"):
-        networks.build_discriminator((28, 28, 1), preset="huge")
-    with pytest.raises(ValueError, match="width=0"):
-        networks.build_encoder((28, 28, 1), width=0)
+        architectures.build_discriminator((28, 28, 1), preset="huge")
+    with pytest.raises(ValueError, match="base_filters=0"):
+        architectures.build_encoder((28, 28, 1), base_filters=0)
 
 
 @pytest.mark.usefixtures("networks")
 def test_pair_must_agree():
-    generator = networks.build_generator((28, 28, 1), width=2)
+    generator = architectures.build_generator((28, 28, 1), base_filters=2)
     with pytest.raises(ValueError, match="must agree"):
-        networks.check_pair(generator, networks.build_discriminator((32, 32, 1), width=2))
+        architectures.check_pair(generator, architectures.build_discriminator((32, 32, 1), base_filters=2))

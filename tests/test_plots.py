@@ -1,6 +1,6 @@
 import numpy as np
 
-from anogan_tf import plots
+from anogan_tf.evaluation import plots
 
 rng = np.random.default_rng(0)
 

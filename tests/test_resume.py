@@ -11,24 +11,24 @@ import time
 import numpy as np
 import pytest
 
-from anogan_tf import workflows
-from anogan_tf.callbacks import Checkpoint
-from anogan_tf.data import FileSource
-from anogan_tf.detector import AnoGAN
-from anogan_tf.gan import GAN
-from anogan_tf.records import RECORD, has_record, write_record
+from anogan_tf.data.sources import FileSource
+from anogan_tf.detection.detector import AnoGAN
+from anogan_tf.runtime.provenance import RECORD, has_record, write_record
+from anogan_tf.training.callbacks import Checkpoint
+from anogan_tf.training.gan import GAN
+from anogan_tf.workflows import train as workflow
+from anogan_tf.workflows.options import TrainingOptions
 
-TRAINING = {"width": 4, "latent_dim": 4, "epochs": 4}
+OPTIONS = {"size": (16, 16), "base_filters": 4, "latent_dim": 4, "epochs": 4, "steps": 2}
 # Saves after every step, so that a kill often meets a save.
 CHILD = """
 import sys
-from anogan_tf import workflows
-from anogan_tf.data import FileSource
-workflows.SECONDS_BETWEEN_SAVES = 0.0
+from anogan_tf.data.sources import FileSource
+from anogan_tf.workflows import train as workflow
+from anogan_tf.workflows.options import TrainingOptions
+workflow.SECONDS_BETWEEN_SAVES = 0.0
 source = FileSource.of(sys.argv[1])
-preparation = workflows.settle_preparation(source, (16, 16))
-training = {training!r}
-workflows.train_files(source, sys.argv[2], preparation, training=training, searching={{"steps": 2}}, resume=True)
+workflow.train(source, sys.argv[2], TrainingOptions(**{options!r}), resume=True)
 """
 
 
@@ -38,10 +38,8 @@ def source(tmp_path):
     return FileSource.of(tmp_path / "set.npy")
 
 
-def train(source, model, **options):
-    preparation = workflows.settle_preparation(source, (16, 16))
-    options = {"training": TRAINING, "searching": {"steps": 2}, **options}
-    return workflows.train_files(source, model, preparation, **options)[0]
+def train(source, model, resume=False, **changes):
+    return workflow.train(source, model, TrainingOptions(**{**OPTIONS, **changes}), resume=resume)[0]
 
 
 def assert_same_run(one, other):
@@ -59,8 +57,8 @@ def assert_same_run(one, other):
 
 def kill_while_training(source_path, model, moments):
     """Start training again and again, each time killed so many seconds after its first save; the last one may end."""
-    child = [sys.executable, "-c", CHILD.format(training=TRAINING), str(source_path), str(model)]
-    state = workflows.partial_folder(workflows.training_state(model))
+    child = [sys.executable, "-c", CHILD.format(options=OPTIONS), str(source_path), str(model)]
+    state = workflow.partial_folder(workflow.training_state(model))
     for moment in moments:
         before = {path: path.stat().st_mtime_ns for path in state.glob("*.keras")}
         with subprocess.Popen(child, stderr=subprocess.PIPE, text=True) as process:
@@ -91,7 +89,7 @@ def test_interrupted_after_the_gan_it_goes_on(source, tmp_path, monkeypatch, sto
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        where = (workflows, "train_encoder") if stop == "encoder.keras" else (workflows, "calibrate_on")
+        where = (workflow, "train_encoder") if stop == "encoder.keras" else (workflow, "calibrate_on")
         patched.setattr(*where, interrupt)
         train(source, tmp_path / "other.keras")
     partial = tmp_path / "other.train.partial"
@@ -103,14 +101,13 @@ def test_interrupted_after_the_gan_it_goes_on(source, tmp_path, monkeypatch, sto
 
 @pytest.mark.usefixtures("networks")
 def test_a_run_with_other_settings_or_data_is_not_gone_on_with(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(workflows, "train_encoder", lambda *arguments, **options: 1 / 0)
+    monkeypatch.setattr(workflow, "train_encoder", lambda *arguments, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(source, tmp_path / "m.keras")
     state = tmp_path / "m.train.partial"
     made = (state / "gan.keras").read_bytes()
-    other = {"training": {**TRAINING, "epochs": 9}, "searching": {"steps": 3}}
-    with pytest.raises(ValueError, match="differs in settings.searching.steps, settings.training.epochs; give the same"):
-        train(source, tmp_path / "m.keras", resume=True, **other)
+    with pytest.raises(ValueError, match="differs in options.epochs, options.steps; give the same"):
+        train(source, tmp_path / "m.keras", resume=True, epochs=9, steps=3)
     np.save(tmp_path / "set.npy", np.zeros((130, 16, 16), np.uint8))
     with pytest.raises(ValueError, match="differs in data;"):
         train(source, tmp_path / "m.keras", resume=True)
@@ -141,7 +138,7 @@ def test_a_checkpoint_in_the_middle_of_a_pass_is_gone_on_from(pixels, tmp_path):
                 raise KeyboardInterrupt
 
     def make():
-        gan = GAN((16, 16, 1), 4, width=4)
+        gan = GAN((16, 16, 1), 4, base_filters=4)
         gan.compile()
         return gan
 
@@ -159,7 +156,7 @@ def test_a_checkpoint_in_the_middle_of_a_pass_is_gone_on_from(pixels, tmp_path):
 
 def test_of_a_log_only_what_is_done_stays(tmp_path):
     log = tmp_path / "log.csv"
-    workflows.cut_log(log, 3)
+    workflow.truncate_log(log, 3)
     log.write_text("epoch,loss\n0,1.0\n1,0.9\n2,0.")
-    workflows.cut_log(log, 2)
+    workflow.truncate_log(log, 2)
     assert log.read_text() == "epoch,loss\n0,1.0\n1,0.9\n"

@@ -6,10 +6,10 @@ import sys
 import keras
 import pytest
 
-from anogan_tf import saving
-from anogan_tf.detector import AnoGAN
-from anogan_tf.gan import GAN
-from anogan_tf.saving import locked, replacing, replacing_folder, write_version
+from anogan_tf.detection.detector import AnoGAN
+from anogan_tf.runtime import files
+from anogan_tf.runtime.files import locked, replacing, replacing_folder, write_version
+from anogan_tf.training.gan import GAN
 
 
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
@@ -163,15 +163,15 @@ def test_half_a_version_is_never_seen_and_doesnt_stay(tmp_path, failure):
 
 
 def test_a_version_that_another_process_took_is_left_alone(tmp_path, monkeypatch):
-    rename = saving._rename_new
+    rename = files._rename_new
 
     def too_late(source, target):
         if not target.exists():
             target.mkdir()
             (target / "model").write_text("theirs")
-            monkeypatch.setattr(saving, "_rename_new", rename)
+            monkeypatch.setattr(files, "_rename_new", rename)
         return rename(source, target)
 
-    monkeypatch.setattr(saving, "_rename_new", too_late)
+    monkeypatch.setattr(files, "_rename_new", too_late)
     assert write_version(tmp_path, fill).name == "2"
     assert (tmp_path / "1" / "model").read_text() == "theirs"

@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anogan_tf import plots, scoring
-from anogan_tf.data import FileSource
-from anogan_tf.workflows import silent
+from anogan_tf.data.sources import FileSource
+from anogan_tf.detection import scoring
+from anogan_tf.evaluation import plots
+from anogan_tf.runtime.progress import no_progress
+from anogan_tf.workflows import score as workflow
 
 
 def score(detector, paths, out, **options):
-    return scoring.score_files(detector, FileSource.of(paths), out, **options)
+    return workflow.score_files(detector, FileSource.of(paths), out, **options)
 
 
 def test_a_wrong_path_leaves_the_old_scores_alone(tiny_detector, pixels, tmp_path):
@@ -85,7 +87,7 @@ def files_of(folder):
 @pytest.mark.promise("resumes")
 def test_an_interrupted_run_is_gone_on_with(tiny_detector, queries, tmp_path, monkeypatch):
     whole = score(tiny_detector, queries, tmp_path / "whole", maps=True)
-    scored, score_batches = [], scoring.score_batches
+    scored, score_batches = [], workflow.score_batches
 
     def interrupted(*arguments):
         for number, (batch, *found) in enumerate(score_batches(*arguments)):
@@ -95,7 +97,7 @@ def test_an_interrupted_run_is_gone_on_with(tiny_detector, queries, tmp_path, mo
             yield batch, *found
 
     out = tmp_path / "out"
-    monkeypatch.setattr(scoring, "score_batches", interrupted)
+    monkeypatch.setattr(score, "score_batches", interrupted)
     with pytest.raises(KeyboardInterrupt):
         score(tiny_detector, queries, out, maps=True)
     with open(out / "scores.csv", "a", newline="") as file:
@@ -104,14 +106,14 @@ def test_an_interrupted_run_is_gone_on_with(tiny_detector, queries, tmp_path, mo
     again = score(tiny_detector, queries, out, maps=True, resume=True)
     assert again == whole and whole.scored == 40 and len(whole.skipped) == 1
     assert files_of(out) == files_of(tmp_path / "whole")
-    assert len(scored) == 40 + scoring.SHOWN and len(set(scored[:40])) == 40  # each once, but for the contact sheet
+    assert len(scored) == 40 + workflow.SHEET_IMAGES and len(set(scored[:40])) == 40  # each once, but for the contact sheet
 
 
 def test_two_runs_do_not_write_to_one_folder(tiny_detector, queries, tmp_path):
     def progress(description, total):
         with pytest.raises(ValueError, match="Another process writes to"):
             score(tiny_detector, queries, tmp_path / "out")
-        return silent(description, total)
+        return no_progress(description, total)
 
     assert score(tiny_detector, queries, tmp_path / "out", progress=progress).scored == 40
 
@@ -127,15 +129,15 @@ def test_of_what_another_model_scored_nothing_is_kept(tiny_detector, queries, tm
 
 def test_a_file_cut_anywhere_keeps_its_whole_rows(tmp_path):
     rows = [("a.png", "good", *"123456", "True", "heatmaps/a.png"), ("b,\n'\".png", "", *"654321", "False", "")]
-    rows = [row[: len(scoring.COLUMNS)] for row in rows]
+    rows = [row[: len(workflow.TABLE_COLUMNS)] for row in rows]
     path = tmp_path / "scores.csv"
     with open(path, "w", newline="") as file:
-        csv.writer(file).writerows([scoring.COLUMNS, *rows])
+        csv.writer(file).writerows([workflow.TABLE_COLUMNS, *rows])
     whole = path.read_bytes()
     ends = [whole.index(b"\r\n") + 2, whole.index(b"\r\nb" if b"\r\nb" in whole else b'\r\n"b') + 2, len(whole)]
     for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
-        kept, complete = scoring._keep_rows(tmp_path, True), sum(cut >= end for end in ends) - 1
+        kept, complete = workflow._keep_rows(tmp_path, True), sum(cut >= end for end in ends) - 1
         assert (kept is None) == (complete < 0)
         if kept is not None:
             assert [tuple(row) for row in kept[1:]] == rows[:complete] and path.read_bytes() == whole[: ends[complete]]
@@ -146,7 +148,7 @@ def test_the_contact_sheet_shows_the_most_anomalous_in_order(tiny_detector, quer
     monkeypatch.setattr(plots, "contact_sheet", lambda *sheet, columns: drawn.extend(sheet) or contact_sheet(*sheet))
     score(tiny_detector, queries, tmp_path / "out")
     with open(tmp_path / "out" / "scores.csv", newline="") as file:
-        lines = sorted(csv.DictReader(file), key=lambda line: -float(line["score"]))[: scoring.SHOWN]
+        lines = sorted(csv.DictReader(file), key=lambda line: -float(line["score"]))[: workflow.SHEET_IMAGES]
     pictures, _, _, titles = drawn
     assert [title.split()[0] for title in titles] == [line["file"][-24:].split("/")[-1] for line in lines]
     np.testing.assert_allclose(pictures[0][..., 0] * 255, np.asarray(Image.open(lines[0]["file"])), atol=1e-3)

@@ -11,14 +11,14 @@ import tensorflow as tf
 from model_server import Served
 from tensorflow.core.protobuf import saved_model_pb2
 
-from anogan_tf import serving, warmup
-from anogan_tf.detector import AnoGAN
-from anogan_tf.folding import for_inference
-from anogan_tf.memory import Memory
-from anogan_tf.networks import feature_extractor
-from anogan_tf.preparation import Preparation
-from anogan_tf.settings import PAPER
-from anogan_tf.tiling import Tiling
+from anogan_tf.data.preprocessing import Preprocessing
+from anogan_tf.detection.detector import AnoGAN
+from anogan_tf.detection.memory_bank import MemoryBank
+from anogan_tf.detection.tiling import Tiling
+from anogan_tf.networks.architectures import feature_extractor
+from anogan_tf.networks.inference import for_inference
+from anogan_tf.search.settings import PAPER
+from anogan_tf.serving import saved_model, warmup
 
 WITHOUT_THE_PACKAGE = """
 import sys
@@ -39,7 +39,7 @@ def detector(trained_gan, trained_encoder, boots):
 
 @pytest.fixture(scope="module")
 def images(detector, boots):
-    return np.asarray(detector.preparation.prepare(boots.test))
+    return np.asarray(detector.preprocessing.prepare(boots.test))
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +89,11 @@ def assert_same(answer, expected, rows=slice(None)):
 
 @pytest.mark.promise("serves")
 def test_what_the_signatures_take_and_give(served):
-    one_each = {**dict.fromkeys(serving.SCORES, []), "z": [32], "heatmap": [28, 28]}
+    one_each = {**dict.fromkeys(saved_model.SCORE_OUTPUTS, []), "z": [32], "heatmap": [28, 28]}
     one_each |= dict.fromkeys(("residual", "reconstruction"), [28, 28, 1])
-    assert served.signatures.keys() == set(serving.SIGNATURES)
+    assert served.signatures.keys() == set(saved_model.SIGNATURES)
     for name, signature in served.signatures.items():
-        spec, outputs = serving.SIGNATURES[name]
+        spec, outputs = saved_model.SIGNATURES[name]
         assert signature.method_name == "tensorflow/serving/predict"
         (given,) = signature.inputs.items()
         assert given[0] == spec.name and tf.TensorShape(given[1].tensor_shape).as_list() == spec.shape.as_list()
@@ -104,7 +104,7 @@ def test_what_the_signatures_take_and_give(served):
 def test_the_session_gives_the_same_bits(served, images, expected):
     for signature in ("serving_default", "localize"):
         answer = served(signature, images=images)
-        assert answer.keys() == set(serving.SIGNATURES[signature][1])
+        assert answer.keys() == set(saved_model.SIGNATURES[signature][1])
         assert_same(answer, expected)
 
 
@@ -123,7 +123,9 @@ def test_saved_model_cli_gives_the_same_bits(folder, images, expected, tmp_path,
     tool = Path(sys.executable).parent / "saved_model_cli"
     command = [tool, "run", "--dir", folder, "--tag_set", "serve", "--signature_def", "localize", "--outdir", tmp_path]
     subprocess.run([*command, "--inputs", f"images={tmp_path / 'images.npy'}"], check=True, capture_output=True)
-    assert_same({name: np.load(tmp_path / f"{name}.npy") for name in serving.SCORES + serving.MAPS}, expected)
+    assert_same(
+        {name: np.load(tmp_path / f"{name}.npy") for name in saved_model.SCORE_OUTPUTS + saved_model.MAP_OUTPUTS}, expected
+    )
 
 
 def test_the_reloaded_detector_gives_the_same_bits(detector, boots, expected, tmp_path):
@@ -136,7 +138,7 @@ def test_pictures_give_the_same_bits_as_their_pixels(served, boots, expected):
     files = [tf.io.encode_png(pixels[..., np.newaxis]).numpy() for pixels in boots.test[:50]]
     for signature in ("score_bytes", "localize_bytes"):
         answer = served(signature, image_bytes=np.array(files, object))
-        assert answer.keys() == set(serving.SIGNATURES[signature][1])
+        assert answer.keys() == set(saved_model.SIGNATURES[signature][1])
         assert_same(answer, expected, slice(50))
 
 
@@ -166,23 +168,25 @@ def test_other_searches_give_the_same_bits(trained_gan, trained_encoder, boots, 
     detector = AnoGAN.from_gan(trained_gan, trained_encoder, **settings).calibrate(boots.train[1800:1820])
     pixels = boots.test[290:306]
     with Served(detector.export(tmp_path, warm_up=())) as served:
-        answer = served("localize", images=np.asarray(detector.preparation.prepare(pixels)))
+        answer = served("localize", images=np.asarray(detector.preprocessing.prepare(pixels)))
         assert_same(answer, answers(detector, pixels))
 
 
 def test_surprise_is_in_the_graph(make_gan, pixels, tmp_path):
     detector = AnoGAN.from_gan(make_gan(self_supervision=0.5), steps=2, score="complexity").calibrate(pixels[:20])
     with Served(detector.export(tmp_path, warm_up=())) as served:
-        answer = served("localize", images=np.asarray(detector.preparation.prepare(pixels)))
+        answer = served("localize", images=np.asarray(detector.preprocessing.prepare(pixels)))
         assert_same(answer, answers(detector, pixels))
 
 
 @pytest.mark.promise("serves")
 def test_neighbours_and_typicality_are_in_the_graph(tiny_gan, pixels, tmp_path):
-    memory = Memory.of(tiny_gan.preparation(pixels[:15]))
-    detector = AnoGAN.from_gan(tiny_gan, steps=2, score="complexity", typicality=0.5, memory=memory).calibrate(pixels[15:])
+    memory = MemoryBank.of(tiny_gan.preprocessing(pixels[:15]))
+    detector = AnoGAN.from_gan(tiny_gan, steps=2, score="complexity", complexity_deviation=0.5, memory_bank=memory).calibrate(
+        pixels[15:]
+    )
     with Served(detector.export(tmp_path, warm_up=())) as served:
-        answer = served("localize", images=np.asarray(detector.preparation.prepare(pixels)))
+        answer = served("localize", images=np.asarray(detector.preprocessing.prepare(pixels)))
         assert_same(answer, answers(detector, pixels))
 
 
@@ -222,9 +226,9 @@ def test_bad_rows_are_marked_and_the_others_are_not_touched(tiny_served, pixels,
     marked = {name: value[bad] for name, value in answer.items()}
     assert not marked["valid"].any() and marked["is_anomaly"].all() and alone["valid"].all()
     for name in ("score", "residual_score", "discrimination_score"):
-        assert (marked[name] == np.float32(serving.INVALID_SCORE)).all()
+        assert (marked[name] == np.float32(saved_model.INVALID_SCORE)).all()
     np.testing.assert_allclose(marked["p_value"], 1 / 21, rtol=1e-6)
-    assert not any(marked[name].any() for name in ("steps", *serving.MAPS))
+    assert not any(marked[name].any() for name in ("steps", *saved_model.MAP_OUTPUTS))
 
 
 def test_a_detector_without_a_threshold_needs_one(tiny_detector, pixels, tmp_path):
@@ -234,8 +238,8 @@ def test_a_detector_without_a_threshold_needs_one(tiny_detector, pixels, tmp_pat
         tiny_detector.export(tmp_path, threshold=float("nan"))
     scores = tiny_detector.predict(pixels, verbose=0)["score"]
     threshold = float(np.median(scores))
-    with Served(tiny_detector.export(tmp_path, threshold, warm_up=())) as served:
-        answer = served("localize", images=np.asarray(tiny_detector.preparation.prepare(pixels)))
+    with Served(tiny_detector.export(tmp_path, threshold=threshold, warm_up=())) as served:
+        answer = served("localize", images=np.asarray(tiny_detector.preprocessing.prepare(pixels)))
     np.testing.assert_array_equal(answer["is_anomaly"], scores > np.float32(threshold))
     assert "p_value" not in answer and "heatmap" not in answer
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
@@ -243,10 +247,10 @@ def test_a_detector_without_a_threshold_needs_one(tiny_detector, pixels, tmp_pat
 
 def test_a_threshold_of_ones_own_goes_before_the_calibrated_one_but_a_bad_row_is_anomalous_whatever_it_is(tiny, pixels, tmp_path):
     with pytest.raises(ValueError, match="finite number, of float32"):
-        tiny.export(tmp_path, 1e39)
+        tiny.export(tmp_path, threshold=1e39)
     expected = answers(tiny, pixels)
-    with Served(tiny.export(tmp_path, 1e35, warm_up=())) as served:
-        answer = served("serving_default", images=np.asarray(tiny.preparation.prepare(pixels)))
+    with Served(tiny.export(tmp_path, threshold=1e35, warm_up=())) as served:
+        answer = served("serving_default", images=np.asarray(tiny.preprocessing.prepare(pixels)))
         bad = served("serving_default", images=np.full((2, 16, 16, 1), [[[[np.nan]]], [[[0.5]]]], np.float32))
     assert not answer["is_anomaly"].any() and (answer["threshold"] == np.float32(1e35)).all()
     np.testing.assert_array_equal(answer["p_value"], expected["p_value"])
@@ -254,8 +258,8 @@ def test_a_threshold_of_ones_own_goes_before_the_calibrated_one_but_a_bad_row_is
 
 
 def test_changed_settings_are_not_exported(tiny, tmp_path):
-    changed = AnoGAN.from_config(tiny.get_config())
-    changed.settings = changed.settings.replace(steps=4)
+    changed = tiny.with_settings(steps=4)
+    changed.calibration = tiny.calibration
     with pytest.raises(ValueError, match=r"The calibration was made with steps=3 \(now 4\)"):
         changed.export(tmp_path)
     assert not list(tmp_path.iterdir())
@@ -289,7 +293,7 @@ def test_every_warm_up_request_is_answered(folder, served):
         (count,) = {len(value) for value in (*inputs.values(), *answer.values())}
         asked.append((request.model_spec.signature_name, count))
         assert request.model_spec.name == "boots" and answer["valid"].all()
-    assert sorted(asked) == sorted((name, count) for name in serving.SIGNATURES for count in warmup.BATCH_SIZES)
+    assert sorted(asked) == sorted((name, count) for name in saved_model.SIGNATURES for count in warmup.BATCH_SIZES)
 
 
 def test_exported_versions_count_up(tiny, tiny_folder):
@@ -318,8 +322,8 @@ def encoded(pictures):
 
 @pytest.fixture(scope="module")
 def tiled(trained_gan):
-    preparation = Preparation((None, None, 1), scale=0.7, normalise=True)
-    detector = AnoGAN.from_gan(trained_gan, steps=5, score="complexity", preparation=preparation, tiling=Tiling(14, 2))
+    preprocessing = Preprocessing((None, None, 1), scale=0.7, normalize=True)
+    detector = AnoGAN.from_gan(trained_gan, steps=5, score="complexity", preprocessing=preprocessing, tiling=Tiling(14, 2))
     return detector.calibrate(photographs(20, seed=9))
 
 
@@ -333,7 +337,7 @@ def test_whole_images_of_any_size_are_cut_searched_and_stitched_inside(tiled, tm
         scores = served("score_bytes", image_bytes=encoded(pictures))
         marked = served("localize_bytes", image_bytes=np.array([b"hello", *encoded(pictures[:1])], object))
         none = served("localize_bytes", image_bytes=np.zeros(0, object))
-    assert answer.keys() == {*serving.SCORES, "residual", "heatmap", "reconstruction", "size"} and "size" not in scores
+    assert answer.keys() == {*saved_model.SCORE_OUTPUTS, "residual", "heatmap", "reconstruction", "size"} and "size" not in scores
     for row in range(6):
         height, width = answer["size"][row]
         assert out["residual"][row].shape == (height, width, 1)
@@ -343,7 +347,7 @@ def test_whole_images_of_any_size_are_cut_searched_and_stitched_inside(tiled, tm
         for name in ("score", "residual_score", "discrimination_score", "p_value", "is_anomaly", "steps"):
             assert answer[name][row] == scores[name][row] == out[name][row], name
     assert marked["valid"].tolist() == [False, True] and marked["size"][0].tolist() == [0, 0] and not marked["heatmap"][0].any()
-    assert marked["score"].tolist() == [np.float32(serving.INVALID_SCORE), out["score"][0]]
+    assert marked["score"].tolist() == [np.float32(saved_model.INVALID_SCORE), out["score"][0]]
     assert none["residual"].shape[0] == 0
 
 
@@ -360,8 +364,8 @@ def test_images_of_one_size_are_tiled_too(tiled, tmp_path):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"fit": "crop", "normalise": True},
-        {"value_range": (100.0, 3000.0), "normalise": True, "fit": "pad"},
+        {"fit": "crop", "normalize": True},
+        {"value_range": (100.0, 3000.0), "normalize": True, "fit": "pad"},
     ],
     ids=str,
 )
@@ -369,11 +373,11 @@ def test_the_preparation_travels(tiny_gan, settings, tmp_path):
     pictures = photographs(4)
     if "value_range" in settings:
         pictures = [picture[..., :1].astype(np.uint16) * 16 for picture in pictures] + pictures[:1]
-    detector = AnoGAN.from_gan(tiny_gan, steps=3, preparation=Preparation((16, 16, 1), **settings)).calibrate(photographs(20))
+    detector = AnoGAN.from_gan(tiny_gan, steps=3, preprocessing=Preprocessing((16, 16, 1), **settings)).calibrate(photographs(20))
     expected = answers(detector, pictures)
     if settings.get("fit", "stretch") != "stretch":
         sizes = np.array([picture.shape[:2] for picture in pictures], np.int32)
-        expected["window"] = detector.preparation.window(sizes).numpy()
+        expected["window"] = detector.preprocessing.window(sizes).numpy()
     with Served(detector.export(tmp_path, warm_up=())) as served:
         answer = served("localize_bytes", image_bytes=encoded(pictures))
         assert ("window" in answer) == ("window" in expected)

@@ -4,17 +4,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anogan_tf import data, workflows
-from anogan_tf.data import DiskArray, FileSource, sources
-from anogan_tf.gan import GAN
-from anogan_tf.preparation import Preparation, to_network
+from anogan_tf.data import sources
+from anogan_tf.data.disk import DiskArray
+from anogan_tf.data.entries import read_entry
+from anogan_tf.data.preprocessing import Preprocessing, to_network
+from anogan_tf.data.sources import FileSource, image_dataset, read_samples
+from anogan_tf.training.gan import GAN
+from anogan_tf.workflows import train
 
 rng = np.random.default_rng(0)
-PREPARATION = Preparation((16, 16, 1))
+PREPROCESSING = Preprocessing((16, 16, 1))
 
 
 def value_range_of(source, rows):
-    return sources.value_range(source, sources.read_heads(source, rows))
+    return sources.value_range(source, sources.read_infos(source, rows))
 
 
 @pytest.fixture
@@ -27,20 +30,20 @@ def folder(tmp_path):
 
 def test_a_stream_keeps_order_names_and_what_can_not_be_read(folder):
     source = FileSource.of(folder)
-    elements = list(data.image_dataset(source, PREPARATION).as_numpy_iterator())
+    elements = list(image_dataset(source, PREPROCESSING).as_numpy_iterator())
     assert [element["row"] for element in elements] == list(range(30))
     assert [element["name"].decode() for element in elements] == [entry.name for entry in source.entries]
     assert [bool(element["reason"]) for element in elements] == [row == 15 for row in range(30)]
     for row in (0, 7, 29):
-        expected = PREPARATION(data.read_entry(source.entries[row]).pixels[np.newaxis])[0]
+        expected = PREPROCESSING(read_entry(source.entries[row]).pixels[np.newaxis])[0]
         np.testing.assert_array_equal(elements[row]["image"], expected)
-    some = list(data.image_dataset(source, PREPARATION, rows=[3, 20]).batch(2).as_numpy_iterator())
+    some = list(image_dataset(source, PREPROCESSING, rows=[3, 20]).batch(2).as_numpy_iterator())
     assert some[0]["row"].tolist() == [3, 20] and some[0]["image"].shape == (2, 16, 16, 1)
 
 
 def test_a_stream_of_images_of_their_own_size(folder):
-    preparation = Preparation((None, None, 3), scale=0.5)
-    samples = list(data.read_samples(FileSource.of(folder), preparation, display_side=10))
+    preprocessing = Preprocessing((None, None, 3), scale=0.5)
+    samples = list(read_samples(FileSource.of(folder), preprocessing, display_side=10))
     assert [sample.image.shape for sample in samples if sample.image is not None][2] == (11, 12, 3)
     assert samples[0].display.shape == (8, 10, 1) and samples[15].image is None and not samples[15].display.size
 
@@ -48,17 +51,15 @@ def test_a_stream_of_images_of_their_own_size(folder):
 def test_a_pool_holds_what_was_cut_of_each(folder):
     source = FileSource.of(folder)
     pool = sources.fill_pool(
-        source, PREPARATION, range(30), (8, 16, 1), lambda row, image: np.stack([image[:8], image[8:]]), folder
+        source, PREPROCESSING, range(30), (8, 16, 1), lambda row, image: np.stack([image[:8], image[8:]]), folder
     )
     assert len(pool.pixels) == 58 and [picture.name for picture in pool.skipped] == [source.entries[15].name]
     assert pool.rows.tolist() == [row for row in range(30) for _ in range(2) if row != 15]
-    np.testing.assert_allclose(
-        pool.pixels.take([2])[0], PREPARATION.read(data.read_entry(source.entries[1]).pixels)[:8], atol=1e-6
-    )
+    np.testing.assert_allclose(pool.pixels.take([2])[0], PREPROCESSING.read(read_entry(source.entries[1]).pixels)[:8], atol=1e-6)
     with pytest.raises(ValueError, match="15.png: not a readable image"):
-        sources.fill_pool(source, PREPARATION, range(30), (16, 16, 1), strict=True)
+        sources.fill_pool(source, PREPROCESSING, range(30), (16, 16, 1), strict=True)
     with pytest.raises(ValueError, match="None of 1 images can be read; the first, .*15.png"):
-        sources.fill_pool(source, PREPARATION, [15], (16, 16, 1))
+        sources.fill_pool(source, PREPROCESSING, [15], (16, 16, 1))
 
 
 def test_rows_on_disk_are_rows_in_memory(tmp_path):
@@ -77,12 +78,12 @@ def test_rows_on_disk_are_rows_in_memory(tmp_path):
 
 @pytest.mark.usefixtures("networks")
 def test_training_from_disk_is_training_from_memory(pixels, tmp_path):
-    prepared = np.asarray(PREPARATION.prepare(pixels))
+    prepared = np.asarray(PREPROCESSING.prepare(pixels))
     array = DiskArray(prepared.shape[1:], tmp_path)
     array.append(prepared)
     weights = []
     for x in (prepared, array, list(prepared)):
-        gan = GAN((16, 16, 1), 4, width=4)
+        gan = GAN((16, 16, 1), 4, base_filters=4)
         gan.compile()
         gan.fit(x, batch_size=8, epochs=2, verbose=0)
         weights.append(gan.get_weights())
@@ -114,21 +115,21 @@ def test_the_range_of_deep_images_is_taken_from_them_but_for_hot_pixels(tmp_path
     source = FileSource.of(tmp_path)
     low, high = value_range_of(source, range(5))
     assert 100 <= low < 120 and 2950 < high < 3000
-    preparation = workflows.settle_preparation(source, (16, 16))
-    assert preparation.value_range == (low, high) and preparation.image_shape == (16, 16, 1)
-    assert workflows.settle_preparation(source, (16, 16), value_range=(0, 4095)).value_range == (0.0, 4095.0)
+    preprocessing = train.infer_preprocessing(source, (16, 16))
+    assert preprocessing.value_range == (low, high) and preprocessing.image_shape == (16, 16, 1)
+    assert train.infer_preprocessing(source, (16, 16), value_range=(0, 4095)).value_range == (0.0, 4095.0)
     Image.fromarray(rng.uniform(size=(20, 20)).astype(np.float32)).save(tmp_path / "5.tif")
     assert value_range_of(FileSource.of(tmp_path), [5]) is None
     assert value_range_of(FileSource.of(tmp_path), []) is None
 
 
 def test_what_is_trained_on_is_what_is_scored(tmp_path):
-    """16 bits with a range of their own: the pool, the stream and the detector's preparation say the same."""
+    """16 bits with a range of their own: the pool, the stream and the detector's preprocessing say the same."""
     deep = rng.integers(100, 3000, (20, 20)).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "a.png")
     source = FileSource.of(tmp_path)
-    preparation = workflows.settle_preparation(source, (16, 16), normalise=True)
-    pool = sources.fill_pool(source, preparation, [0], (16, 16, 1))
-    sample = next(iter(data.read_samples(source, preparation)))
+    preprocessing = train.infer_preprocessing(source, (16, 16), normalize=True)
+    pool = sources.fill_pool(source, preprocessing, [0], (16, 16, 1))
+    sample = next(iter(read_samples(source, preprocessing)))
     np.testing.assert_allclose(to_network(pool.pixels.take([0])[0]), sample.image, atol=1e-6)
-    np.testing.assert_array_equal(preparation(deep[np.newaxis])[0], sample.image)
+    np.testing.assert_array_equal(preprocessing(deep[np.newaxis])[0], sample.image)

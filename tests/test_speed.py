@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anogan_tf import metrics, networks, speed
-from anogan_tf.backend import keras
-from anogan_tf.detector import AnoGAN
+from anogan_tf.detection.detector import AnoGAN
+from anogan_tf.evaluation import metrics
+from anogan_tf.networks import architectures
+from anogan_tf.runtime.backend import keras
+from benchmarks import speed
 
 TINY = (speed.Size(16, "light", 1.0, (20,), 20), speed.Size(20, "light", 0.0, (16,), 0))
 
@@ -18,7 +20,7 @@ TINY = (speed.Size(16, "light", 1.0, (20,), 20), speed.Size(20, "light", 0.0, (1
 def report(tmp_path_factory, boots, networks):
     out = tmp_path_factory.mktemp("speed")
     patch = pytest.MonkeyPatch()
-    patch.setattr(speed.data, "load_embedded", lambda: boots._replace(train=boots.train[:300]))
+    patch.setattr(speed, "load_embedded", lambda: boots._replace(train=boots.train[:300]))
     for name, value in {"STEPS": 6, "REPEATS": 2, "LADDER": (1, 2), "CURVE": (1, 6), "PASSES": 1, "PASSED": 128}.items():
         patch.setattr(speed, name, value)
     patch.setattr(speed, "TIMED", {**speed.TIMED, "steps": 2})
@@ -74,7 +76,7 @@ def test_operations_are_counted_by_hand():
 
 def test_a_step_is_forward_and_back_without_weights(make_gan):
     gan = make_gan()
-    extractor = networks.feature_extractor(gan.discriminator)
+    extractor = architectures.feature_extractor(gan.discriminator)
     forward = speed._flops(gan.generator) + speed._flops(extractor)
     assert speed.flops_per_step(AnoGAN.from_gan(gan)) == 2 * forward
 
@@ -84,8 +86,8 @@ def test_the_loops_of_others_find_what_ours_finds(trained_gan, boots, monkeypatc
     monkeypatch.setattr(speed, "STEPS", 150)
     pixels = boots.test[300:301]
     subject = speed._Subject(speed.SIZES[0], trained_gan, None, pixels, np.zeros(1))
-    images = tf.constant(np.asarray(trained_gan.preparation(pixels)))
+    images = tf.constant(np.asarray(trained_gan.preprocessing(pixels)))
     ours = AnoGAN.from_gan(trained_gan, **{**speed.PAPER, "steps": 150}).predict(pixels, verbose=0)["score"][0]
     for loop in (speed._keras_loop, speed._tape_loop):
         assert loop(subject, images) == pytest.approx(ours, rel=0.3)
-    assert trained_gan.discriminator.trainable and not trained_gan.averaged_generator.trainable
+    assert trained_gan.discriminator.trainable and not trained_gan.ema_generator.trainable

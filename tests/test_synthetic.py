@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anogan_tf.data import ArraySource, FileSource, read_samples
-from anogan_tf.preparation import Preparation, to_pixels
-from anogan_tf.synthetic import DEFECTS, SyntheticSource, draw_defect
+from anogan_tf.data.preprocessing import Preprocessing, to_pixels
+from anogan_tf.data.sources import ArraySource, FileSource, read_samples
+from anogan_tf.data.synthetic import DEFECTS, SyntheticSource, draw_defect
 
 
 def texture(shape=(48, 64, 1), dtype=np.uint8, seed=0):
@@ -63,7 +63,7 @@ def test_each_normal_has_a_twin_with_a_defect(tmp_path):
     assert [entry.normal for entry in source.entries] == [True, False] * 4
     assert [entry.label for entry in source.entries[1::2]] == list(DEFECTS)
     wanted = [0, 1, 3, 6]
-    samples = list(read_samples(source, Preparation((24, 24, 1)), wanted))
+    samples = list(read_samples(source, Preprocessing((24, 24, 1)), wanted))
     assert [sample.row for sample in samples] == wanted
     for sample, mask in zip(samples, source.masks(wanted)):
         plain = images[[0, 2, 3, 5][sample.row // 2]] / 255.0
@@ -78,14 +78,14 @@ def test_what_can_t_be_read_is_passed_over(tmp_path):
     Image.fromarray(texture((24, 24))).save(tmp_path / "0.png")
     (tmp_path / "1.png").write_bytes(b"no image")
     source = SyntheticSource(FileSource.of(tmp_path), [0, 1])
-    samples = list(read_samples(source, Preparation((24, 24, 1))))
+    samples = list(read_samples(source, Preprocessing((24, 24, 1))))
     assert [sample.image is None for sample in samples] == [False, False, True, True]
     assert [mask is None for mask in source.masks(range(4))] == [True, False, True, True]
 
 
 def test_an_image_on_which_no_defect_shows_is_no_anomaly():
     flat = ArraySource([np.full((20, 20), 7, np.uint8)] * 2, [0, 0])
-    samples = list(read_samples(SyntheticSource(flat, [0, 1]), Preparation((20, 20, 1))))
+    samples = list(read_samples(SyntheticSource(flat, [0, 1]), Preprocessing((20, 20, 1))))
     assert [sample.reason for sample in samples] == ["", "no defect would show on it"] * 2
 
 
@@ -97,7 +97,7 @@ def test_a_source_of_arrays():
         ("ok", True, "train"),
         ("bent", False, "test"),
     ]
-    assert source.read(0).pixels.shape == (20, 24, 1) and source.head(1).channels == 3
+    assert source.read(0).pixels.shape == (20, 24, 1) and source.info(1).channels == 3
     assert [mask if mask is None else mask.sum() for mask in source.masks([0, 1])] == [None, 20]
     assert [entry.normal for entry in ArraySource(pixels, [0, 1]).entries] == [True, False]
     for labels in (np.array([0, 1]), np.array([False, True])):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anogan_tf.detector import AnoGAN
+from anogan_tf.detection.detector import AnoGAN
 
 KIT = Path(__file__).parents[1] / "export"
 IMAGE = f"tensorflow/serving:{tf.__version__}"
@@ -104,7 +104,7 @@ def server(request, ports, monkeypatch):
 def test_the_server_gives_the_librarys_answers(server, detector, boots):
     pixels = boots.test[:40]
     expected = detector.predict(pixels, verbose=0)
-    images = np.asarray(detector.preparation.prepare(pixels))
+    images = np.asarray(detector.preprocessing.prepare(pixels))
     files = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in pixels]
     for signature, name, rows in (("localize", "images", images), ("localize_bytes", "image_bytes", files)):
         answer = server.predict(signature, name, rows)
@@ -114,7 +114,7 @@ def test_the_server_gives_the_librarys_answers(server, detector, boots):
 
 
 def test_clients_at_once_see_nothing_of_each_other(server, detector, boots):
-    images = np.asarray(detector.preparation.prepare(boots.test))
+    images = np.asarray(detector.preprocessing.prepare(boots.test))
     expected = detector.predict(boots.test, verbose=0)["score"]
     rng = np.random.default_rng(0)
     chosen = [rng.choice(len(images), rng.integers(1, 17), replace=False) for _ in range(64)]
@@ -125,7 +125,7 @@ def test_clients_at_once_see_nothing_of_each_other(server, detector, boots):
 
 
 def test_a_bad_row_is_marked(server, detector, boots):
-    images = np.array(detector.preparation.prepare(boots.test[:3]))
+    images = np.array(detector.preprocessing.prepare(boots.test[:3]))
     images[1] = 7.0
     answer = server.predict("serving_default", "images", images)
     assert answer["valid"].tolist() == [True, False, True] and answer["is_anomaly"][1] and np.isfinite(answer["score"]).all()

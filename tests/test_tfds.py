@@ -7,12 +7,10 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from anogan_tf import data
-from anogan_tf.data import FileSource, tfds_sets
+from anogan_tf.data import tfds_sets
+from anogan_tf.data.preprocessing import Preprocessing
+from anogan_tf.data.sources import FileSource, normal_rows, read_samples, rows_to_score
 from anogan_tf.data.tfds_sets import TfdsSource, prepare_set
-from anogan_tf.preparation import Preparation
-from anogan_tf.scoring import rows_to_score
-from anogan_tf.workflows import normal_rows
 
 rng = np.random.default_rng(0)
 
@@ -28,9 +26,9 @@ def test_any_labelled_set(tmp_path, monkeypatch):
         assert [entry.normal for entry in source.entries] == [label == "8" for label in labels]
         rows = rows_to_score(source)
         assert rows == list(range(30, 60))
-        samples = list(data.read_samples(source, Preparation((28, 28, 1)), rows, display_side=28))
+        samples = list(read_samples(source, Preprocessing((28, 28, 1)), rows, display_side=28))
         assert [sample.row for sample in samples] == rows and samples[0].image.shape == (28, 28, 1)
-        assert source.entries[30].name.endswith(":test[0]") and source.head(0) == (1, False)
+        assert source.entries[30].name.endswith(":test[0]") and source.info(0) == (1, False)
 
 
 @pytest.mark.parametrize(
@@ -68,11 +66,11 @@ def test_a_set_prepared_from_files_is_the_files(parts, tmp_path):
     assert folder == tmp_path / "sets" / "mvtec" / "parts" / "1.0.0"
     source = TfdsSource("mvtec/parts", data_dir=tmp_path / "sets")
     assert [entry[3:5] + (entry.split,) for entry in source.entries] == [entry[3:5] + (entry.split,) for entry in files.entries]
-    preparation = Preparation((16, 16, 1))
-    for one, other in zip(data.read_samples(files, preparation), data.read_samples(source, preparation)):
+    preprocessing = Preprocessing((16, 16, 1))
+    for one, other in zip(read_samples(files, preprocessing), read_samples(source, preprocessing)):
         np.testing.assert_allclose(one.image, other.image, atol=1e-6)
         assert one.row == other.row
-    assert normal_rows(source) == normal_rows(files) and source.head(0).deep
+    assert normal_rows(source) == normal_rows(files) and source.info(0).deep
     for version in ("1.0.0", "2.0.0"):
         named = f"mvtec/parts:{version}"
         if version == "1.0.0":
@@ -111,7 +109,7 @@ def test_rows_must_come_in_order(parts, tmp_path):
     prepare_set(FileSource.of(parts), "parts", tmp_path / "sets")
     with pytest.raises(ValueError, match="sort them"):
         TfdsSource("parts", data_dir=tmp_path / "sets").elements([3, 1])
-    assert set(tfds_sets.SPLITS.values()) == {"train", "val", "test"}
+    assert set(tfds_sets.SPLIT_SIDES.values()) == {"train", "val", "test"}
 
 
 def test_masks_names_and_labels_that_can_not_be_kept(parts, tmp_path):

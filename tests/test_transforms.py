@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anogan_tf.transforms import transform, transform_tables
+from anogan_tf.networks.pretext import transform, transform_tables
 
 rng = np.random.default_rng(0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from anogan_tf import warmup
+from anogan_tf.serving import warmup
 
 SHAPES = [(1, 28, 28, 1), (64, 200, 300, 3)]
 

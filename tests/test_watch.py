@@ -6,15 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from anogan_tf import workflows
-from anogan_tf.callbacks import Checkpoint, TrainingWatch, spread
-from anogan_tf.gan import GAN
+from anogan_tf.training.callbacks import Checkpoint, TrainingMonitor, spread
+from anogan_tf.training.gan import GAN
+from anogan_tf.workflows import train
 
 
 def watch(gan, normals=None, steps=1000):
     """A watch of a GAN that is taken to have made so many steps; and what it tells."""
     told = []
-    watching = TrainingWatch(normals, told.append)
+    watching = TrainingMonitor(normals, told.append)
     watching.set_model(gan)
     gan.discriminator_optimizer.iterations.assign(steps)
     return watching, told
@@ -32,12 +32,12 @@ def test_losses_that_are_none_end_training(tiny_gan, loss, name):
 
 @pytest.mark.usefixtures("networks")
 def test_weights_that_are_no_numbers_are_not_saved(pixels, tmp_path):
-    gan = GAN((16, 16, 1), 4, width=4)
+    gan = GAN((16, 16, 1), 4, base_filters=4)
     gan.compile(keras.optimizers.SGD(1e30), keras.optimizers.SGD(1e30))
     gan.save(tmp_path / "gan.keras")
     good = (tmp_path / "gan.keras").read_bytes()
     with pytest.raises(ValueError, match="Training went wrong"):
-        gan.fit(pixels, epochs=3, verbose=0, callbacks=[TrainingWatch(), Checkpoint(tmp_path / "gan.keras", 1e9)])
+        gan.fit(pixels, epochs=3, verbose=0, callbacks=[TrainingMonitor(), Checkpoint(tmp_path / "gan.keras", 1e9)])
     assert not all(np.isfinite(weights).all() for weights in gan.get_weights())
     checkpoint = Checkpoint(tmp_path / "gan.keras", 0.0)
     checkpoint.set_model(gan)
@@ -46,8 +46,8 @@ def test_weights_that_are_no_numbers_are_not_saved(pixels, tmp_path):
 
 
 def test_a_generator_that_has_collapsed_is_told_of_once(tiny_gan, pixels):
-    normals = np.asarray(tiny_gan.preparation.prepare(pixels))
-    kernel = tiny_gan.averaged_generator.layers[1].kernel
+    normals = np.asarray(tiny_gan.preprocessing.prepare(pixels))
+    kernel = tiny_gan.ema_generator.layers[1].kernel
     scores = {"real_score": 0.6, "fake_score": 0.4}
     watching, told = watch(tiny_gan, normals)
     kernel.assign(kernel * 1000.0)
@@ -82,11 +82,11 @@ def test_a_discriminator_that_has_won_is_told_of(make_gan, tiny_gan):
 def test_a_training_that_goes_well_is_not_told_of(boots, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        workflows.train_gan(boots.train[:500], tmp_path, (16, 16, 1), epochs=17)
+        train.train_gan(boots.train[:500], tmp_path, (16, 16, 1), epochs=17)
 
 
 @pytest.mark.usefixtures("networks")
 def test_what_was_noticed_reaches_whoever_trains(pixels, tmp_path, monkeypatch):
-    monkeypatch.setattr(TrainingWatch, "SETTLED", 0)
+    monkeypatch.setattr(TrainingMonitor, "SETTLED", 0)
     with pytest.warns(UserWarning, match="has collapsed"):
-        workflows.train_gan(pixels, tmp_path, (16, 16, 1), epochs=1, width=4, latent_dim=4)
+        train.train_gan(pixels, tmp_path, (16, 16, 1), epochs=1, base_filters=4, latent_dim=4)

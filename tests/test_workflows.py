@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 
-from anogan_tf import workflows
-from anogan_tf.data import FileSource
-from anogan_tf.data.sources import for_display
-from anogan_tf.workflows import split_normals
+from anogan_tf.data.sources import FileSource, for_display
+from anogan_tf.workflows import train
+from anogan_tf.workflows.options import TrainingOptions
+from anogan_tf.workflows.splits import split_normals
+
+SMALL = {"size": (16, 16), "base_filters": 4, "latent_dim": 4, "epochs": 1, "encoder": False, "steps": 2}
 
 
 @pytest.mark.parametrize("count, held_out", [(100, 50), (400, 50), (1000, 100), (2000, 200)])
@@ -18,14 +20,14 @@ def test_a_tenth_at_least_fifty_is_held_out_and_not_trained_on(count, held_out):
     "count, batch_size, epochs", [(100, 16, 500), (5, 16, 3000), (960, 16, 50), (10_000, 16, 50), (64, 32, 1500)]
 )
 def test_few_images_are_passed_over_more_often(count, batch_size, epochs):
-    assert workflows.choose_epochs(count, batch_size) == epochs
+    assert train.choose_epochs(count, batch_size) == epochs
 
 
 @pytest.mark.usefixtures("networks")
 def test_epochs_are_chosen_by_how_many_are_trained_on(pixels, tmp_path, monkeypatch):
-    monkeypatch.setattr(workflows, "LEAST_STEPS", 3)
-    monkeypatch.setattr(workflows, "EPOCHS", 1)
-    gan, trained = workflows.train_networks(pixels[:32], tmp_path, (16, 16, 1), encoder=False, width=4, latent_dim=4)
+    monkeypatch.setattr(train, "MIN_STEPS", 3)
+    monkeypatch.setattr(train, "EPOCHS", 1)
+    gan, trained = train.train_networks(pixels[:32], tmp_path, (16, 16, 1), encoder=False, base_filters=4, latent_dim=4)
     assert trained is None and int(gan.batches_seen.numpy()) == 4  # twice two
 
 
@@ -52,15 +54,13 @@ def test_a_memory_is_of_what_was_trained_on(pixels, tmp_path):
     pixels = np.concatenate([pixels, pixels[::-1], pixels[:, ::-1]])
     np.save(tmp_path / "set.npy", pixels[..., 0])
     source = FileSource.of(tmp_path / "set.npy")
-    preparation = workflows.settle_preparation(source, (16, 16))
-    options = {"memory": 30, "training": {"width": 4, "latent_dim": 4, "epochs": 1, "encoder": False}}
-    searching = {"steps": 2, "candidates": 1, "score": "complexity"}
-    detector, _ = workflows.train_files(source, tmp_path / "m.keras", preparation, searching=searching, **options)
+    detector, _ = train.train(source, tmp_path / "m.keras", TrainingOptions(**SMALL, memory_bank=30, score="complexity"))
+    preprocessing = detector.preprocessing
     trained = (tmp_path / "m.train" / "trained.txt").read_text().splitlines()
     rows = [int(name.split("[")[1][:-1]) for name in trained]
-    known = np.asarray(detector.memory.small(preparation(preparation.check(pixels[rows]))))
-    assert detector.memory.count == 30
-    kept = detector.memory.kept.numpy()[:, np.newaxis] / 32767
+    known = np.asarray(detector.memory_bank.small(preprocessing(preprocessing.check(pixels[rows]))))
+    assert detector.memory_bank.count == 30
+    kept = detector.memory_bank.kept.numpy()[:, np.newaxis] / 32767
     nearest = np.abs(known[np.newaxis] - kept).max(axis=2).min(axis=1)
     assert nearest.max() < 1e-3
 
@@ -72,17 +72,15 @@ def test_normals_for_validation_set_the_threshold_and_are_read_before_training(p
     labels = {f"{part}_labels": np.arange(len(images)) % 2 for part, images in parts.items()}
     np.savez(tmp_path / "set.npz", **arrays, **labels)
     source = FileSource.of(tmp_path / "set.npz")
-    preparation = workflows.settle_preparation(source, (16, 16))
-    training = {"width": 4, "latent_dim": 4, "epochs": 1, "encoder": False}
-    detector, _ = workflows.train_files(source, tmp_path / "m.keras", preparation, training=training, searching={"steps": 2})
+    detector, _ = train.train(source, tmp_path / "m.keras", TrainingOptions(**SMALL))
     assert len(detector.calibration.scores) == 20
     names = (tmp_path / "m.train" / "held_out.txt").read_text().splitlines()
     assert names == [f"{tmp_path / 'set.npz'}:val_images[{row}]" for row in range(0, 40, 2)]
-    assert detector.memory is None
+    assert detector.memory_bank is None
     # Of values that no file has, few are left: known before anything is trained.
     source.entries = [entry._replace(refused="lost") if entry.split == "val" and entry.row else entry for entry in source.entries]
     with pytest.raises(ValueError, match="1 normal images are too few"):
-        workflows.train_files(source, tmp_path / "n.keras", preparation, training=training, searching={"steps": 2})
+        train.train(source, tmp_path / "n.keras", TrainingOptions(**SMALL))
     assert not (tmp_path / "n.train.partial").exists()
 
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anogan_tf.data.pictures import Head, check_decoded, file_stamp
+from anogan_tf.data.pictures import ImageInfo, check_decoded, file_stamp
 
-SUFFIXES = (".npy", ".npz")
+ARRAY_SUFFIXES = (".npy", ".npz")
 IMAGE_NAMES = ("images", "x", "train")  # of an .npz file of several arrays, the one with the images
 LABEL_NAMES = ("labels", "label", "y")
 # Images and labels of the parts of a set: MedMNIST's names, and Keras's.
@@ -42,7 +42,7 @@ class Part(NamedTuple):
 
 def is_array(file):
     """Whether a file's name says that it is one of these."""
-    return file.lower().endswith(SUFFIXES) or bool(IDX_NAME.search(file))
+    return file.lower().endswith(ARRAY_SUFFIXES) or bool(IDX_NAME.search(file))
 
 
 def list_parts(file):
@@ -83,10 +83,10 @@ def read_row(file, key, row):
     return np.array(_array(file, key)[row])
 
 
-def array_head(file, key):
-    """The `Head` of an array's images."""
+def array_info(file, key):
+    """The `ImageInfo` of an array's images."""
     images = _array(file, key)
-    return Head(images.shape[-1], deep=images.dtype != np.uint8)
+    return ImageInfo(images.shape[-1], deep=images.dtype != np.uint8)
 
 
 def _length(file, key):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-EMBEDDED = Path(__file__).parent.parent / "embedded" / "fashion_ankle-boot.npz"
+EMBEDDED = Path(__file__).parent / "embedded_set" / "fashion_ankle-boot.npz"
 EMBEDDED_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from anogan_tf.data import arrays, medical, pictures
-from anogan_tf.data.pictures import Head
+from anogan_tf.data.pictures import ImageInfo
 
-SUFFIXES = pictures.SUFFIXES + arrays.SUFFIXES + medical.DICOM_SUFFIXES + medical.NIFTI_SUFFIXES
+SUFFIXES = pictures.PICTURE_SUFFIXES + arrays.ARRAY_SUFFIXES + medical.DICOM_SUFFIXES + medical.NIFTI_SUFFIXES
 
 
-class Entry(NamedTuple):
+class ImageRef(NamedTuple):
     """An image that is not read yet.
 
     Attributes:
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
         return f"{path}{self.key and f':{self.key}'}{'' if self.row is None else f'[{self.row}]'}"
 
 
-class Picture(NamedTuple):
+class DecodedImage(NamedTuple):
     """An image that was read: `pixels` `[h, w, c]` as stored, or None and the reason why it can't be read."""
 
     name: str
@@ -69,7 +69,7 @@ def entries_of(path, **known):
 
     Args:
         path: the file.
-        **known: fields of `Entry`. Labels and splits in the file itself come before them.
+        **known: fields of `ImageRef`. Labels and splits in the file itself come before them.
     """
     path = str(path)
     kind = _kind(path)
@@ -80,32 +80,32 @@ def entries_of(path, **known):
         if count < 1:  # without an entry nobody would hear of the file
             raise ValueError("holds no images")
     except Exception as error:  # of many kinds, for a damaged file
-        return [Entry(path, **{**known, "refused": _unreadable(kind, error)})]
+        return [ImageRef(path, **{**known, "refused": _unreadable(kind, error)})]
     if kind == "picture" or (kind == "dicom" and count == 1):
-        return [Entry(path, **known)]
-    return [Entry(path, row=row, **known) for row in range(count)]
+        return [ImageRef(path, **known)]
+    return [ImageRef(path, row=row, **known) for row in range(count)]
 
 
 def _rows_of(path, part, known):
     fields = {**known, **({"split": part.split} if part.split else {})}
     for row in range(part.count):
         label = {} if part.labels is None else {"label": part.labels[row]}
-        yield Entry(path, part.key, row, **{**fields, **label})
+        yield ImageRef(path, part.key, row, **{**fields, **label})
 
 
 def read_entry(entry):
-    """Read an `Entry`; never raises for what its file holds."""
+    """Read an `ImageRef`; never raises for what its file holds."""
     if entry.refused:
-        return Picture(entry.name, None, entry.refused)
+        return DecodedImage(entry.name, None, entry.refused)
     kind = _kind(entry.path)
     try:
-        return Picture(entry.name, _READERS[kind](entry))
+        return DecodedImage(entry.name, _READERS[kind](entry))
     except Exception as error:  # of many kinds, for a damaged file
-        return Picture(entry.name, None, _unreadable(kind, error))
+        return DecodedImage(entry.name, None, _unreadable(kind, error))
 
 
 def read_mask(entry):
-    """The mask of an `Entry`, `[h, w]` bool: true where any channel is bright; None where it has none.
+    """The mask of an `ImageRef`, `[h, w]` bool: true where any channel is bright; None where it has none.
 
     Raises:
         ValueError: if it can't be read, naming it.
@@ -126,13 +126,13 @@ def as_mask(pixels):
 
 def read_picture(file):
     """Read one file of one image; never raises for what the file holds."""
-    return read_entry(Entry(str(file)))
+    return read_entry(ImageRef(str(file)))
 
 
-def head_of(entry):
-    """The `Head` of an `Entry`, or None where it can't be read."""
+def info_of(entry):
+    """The `ImageInfo` of an `ImageRef`, or None where it can't be read."""
     try:
-        return _HEADS[_kind(entry.path)](entry)
+        return _INFOS[_kind(entry.path)](entry)
     except Exception:  # reading it says why
         return None
 
@@ -154,11 +154,11 @@ _READERS = {
     "nifti": lambda entry: medical.read_slice(entry.path, entry.row or 0),
     "picture": lambda entry: pictures.read_pixels(entry.path),
 }
-_HEADS = {
-    "array": lambda entry: arrays.array_head(entry.path, entry.key),
-    "dicom": lambda entry: medical.dicom_head(entry.path),
-    "nifti": lambda entry: Head(1, deep=True),
-    "picture": lambda entry: pictures.read_head(entry.path),
+_INFOS = {
+    "array": lambda entry: arrays.array_info(entry.path, entry.key),
+    "dicom": lambda entry: medical.dicom_info(entry.path),
+    "nifti": lambda entry: ImageInfo(1, deep=True),
+    "picture": lambda entry: pictures.read_info(entry.path),
 }
 
 
@@ -169,3 +169,9 @@ def _unreadable(kind, error):
     reason = "unknown format" if type(error).__name__ == "UnidentifiedImageError" else str(error) or type(error).__name__
     reason = reason.encode("utf-8", "backslashreplace").decode()
     return f"not a readable {'array' if kind == 'array' else 'image'} ({reason})"
+
+
+def absolute_name(entry):
+    """An entry's name by which it is known from any folder, on one line."""
+    path = entry.path if entry.path.startswith("tfds:") else str(Path(entry.path).resolve())
+    return "\\n".join(entry._replace(path=path).name.splitlines())

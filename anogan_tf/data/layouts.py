@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from anogan_tf.annotations import PathLike
-from anogan_tf.data.entries import SUFFIXES, Entry, entries_of, is_image_name
+from anogan_tf.data.entries import SUFFIXES, ImageRef, entries_of, is_image_name
+from anogan_tf.runtime.types import PathLike
 
 NORMAL_LABELS = ("good", "normal", "ok", "0")  # what is normal, unless the user names another label
 MASKS = "ground_truth"  # a folder of masks, in folders by label
@@ -26,7 +26,7 @@ SPLITS = {
 }
 TEST_SHARE = 0.2  # of the normals, where a set has anomalies and nothing says what to test on
 # Columns of a table and the names they may have, the first of them that there is.
-COLUMNS = {
+COLUMN_NAMES = {
     "path": ("path", "file", "filename", "image"),
     "label": ("label", "class"),
     "mask": ("mask",),
@@ -37,7 +37,7 @@ COLUMNS = {
 
 def list_images(
     paths: PathLike | Sequence[PathLike], normal_class: str | int | None = None, root: PathLike | None = None
-) -> list[Entry]:
+) -> list[ImageRef]:
     """The images below some paths, in the order of the paths and of the names.
 
     - a file of an image, an array or a volume, or several
@@ -54,7 +54,7 @@ def list_images(
         root: the folder that all paths in a table lie below; by default the one that the table lies in.
 
     Returns:
-        A list of `Entry`.
+        A list of `ImageRef`.
 
     Raises:
         FileNotFoundError: if a path doesn't exist.
@@ -88,7 +88,7 @@ def divide(entries):
     """Say what to train and to test on, where a set has anomalies and says neither.
 
     Args:
-        entries: a list of `Entry`, a set.
+        entries: a list of `ImageRef`, a set.
 
     Returns:
         Another list, with a `split` for each image where the set has anomalies or says it of any.
@@ -212,7 +212,7 @@ def _stem(path, folder):
 def _list_files(folder, root, **known):
     """The entries below a folder, by name; a link that leads out of the root, or to a folder, has one that says so."""
     if not _is_inside(folder, root) or (os.path.islink(folder) and folder != root):
-        return [Entry(str(folder), refused="a link to a folder, not followed", **known)]
+        return [ImageRef(str(folder), refused="a link to a folder, not followed", **known)]
     found = []
     for parent, folders, files in os.walk(folder):
         for name in folders:
@@ -231,7 +231,7 @@ def _list_files(folder, root, **known):
     return [
         entry
         for file, refused in found
-        for entry in ([Entry(file, refused=refused, **known)] if refused else entries_of(file, **known))
+        for entry in ([ImageRef(file, refused=refused, **known)] if refused else entries_of(file, **known))
     ]
 
 
@@ -242,7 +242,9 @@ def _is_inside(path, root):
 def _list_table(path, root):
     rows = _read_table(path)
     names = {name.strip().lower(): name for name in reversed(rows[0]) if name}
-    columns = {field: names[known[0]] for field, all_ in COLUMNS.items() if (known := [name for name in all_ if name in names])}
+    columns = {
+        field: names[known[0]] for field, all_ in COLUMN_NAMES.items() if (known := [name for name in all_ if name in names])
+    }
     if "path" not in columns:
         raise ValueError(f"{path} has no column path; it has {', '.join(map(str, rows[0]))}.")
     cells = [{field: (row[name] or "").strip() for field, name in columns.items()} for row in rows]
@@ -275,9 +277,11 @@ def _row_entries(path, root, row):
     for field in ("path", "mask"):
         file = row.get(field)
         if file and not _is_inside(root / file, root):
-            return [Entry(str(root / row["path"]), refused=f"{field} {file} lies outside {root}, not followed", **known)]
+            return [ImageRef(str(root / row["path"]), refused=f"{field} {file} lies outside {root}, not followed", **known)]
     if row.get("mask"):
         known["mask"] = str(root / row["mask"])
     if not os.path.isfile(root / row["path"]):
-        return [Entry(str(root / row["path"]), refused=f"no such file below {root}; is that the table's root (--root)?", **known)]
+        return [
+            ImageRef(str(root / row["path"]), refused=f"no such file below {root}; is that the table's root (--root)?", **known)
+        ]
     return entries_of(root / row["path"], **known)

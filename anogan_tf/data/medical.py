@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 
-from anogan_tf.data.pictures import Head, check_decoded, check_pixel_count, file_stamp
+from anogan_tf.data.pictures import ImageInfo, check_decoded, check_pixel_count, file_stamp
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -35,10 +35,10 @@ def _frames(dataset, file):
     return frames
 
 
-def dicom_head(file):
-    """The `Head` of a DICOM file. Never deep: its pixels come in [0, 1]."""
+def dicom_info(file):
+    """The `ImageInfo` of a DICOM file. Never deep: its pixels come in [0, 1]."""
     dataset = _dicom(file, stop_before_pixels=True)
-    return Head(1 if dataset.PhotometricInterpretation.startswith("MONOCHROME") else 3, deep=False)
+    return ImageInfo(1 if dataset.PhotometricInterpretation.startswith("MONOCHROME") else 3, deep=False)
 
 
 def read_dicom(file, frame=0):

@@ -11,14 +11,14 @@ import tifffile
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 TIFF_SUFFIXES = (".tif", ".tiff")
 ORIENTATION, PHOTOMETRIC = 0x0112, 0x0106  # EXIF and TIFF tags
-LARGE, MOST_COMPRESSED = 2**28, 200  # bytes; times
+LARGE, MAX_COMPRESSION = 2**28, 200  # bytes; times
 GREY_MODES = ("1", "L", "LA", "I", "F")
 
 
-class Head(NamedTuple):
+class ImageInfo(NamedTuple):
     """What is known of a picture before its pixels are read: 1 or 3 channels, and whether it has more than 8 bits."""
 
     channels: int
@@ -48,7 +48,7 @@ def check_pixel_count(count):
 
 def check_decoded(file, size):
     """Raise a ValueError where a file of many images claims to be far larger than any compression would explain."""
-    if size > LARGE and size > MOST_COMPRESSED * os.path.getsize(file):
+    if size > LARGE and size > MAX_COMPRESSION * os.path.getsize(file):
         raise ValueError(f"{size} bytes in a file of {os.path.getsize(file)}, could be a decompression bomb")
 
 
@@ -58,14 +58,14 @@ def file_stamp(file):
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def read_head(file):
-    """The `Head` of a picture file, from its header."""
+def read_info(file):
+    """The `ImageInfo` of a picture file, from its header."""
     if _is_deep_tiff(file):
         with tifffile.TiffFile(file) as tiff:
-            return Head(1 if tiff.pages.first.samplesperpixel < 3 else 3, deep=True)
+            return ImageInfo(1 if tiff.pages.first.samplesperpixel < 3 else 3, deep=True)
     with Image.open(file) as image:
         grey = image.mode in GREY_MODES or image.mode.startswith("I;16") or _has_grey_palette(image)
-        return Head(1 if grey else 3, deep=_is_cut_png(image) or image.mode[0] in "IF")
+        return ImageInfo(1 if grey else 3, deep=_is_cut_png(image) or image.mode[0] in "IF")
 
 
 def _has_grey_palette(image):

@@ -9,14 +9,14 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from anogan_tf.annotations import Array, PathLike, PixelArrays, Source
 from anogan_tf.data.disk import DiskArray
-from anogan_tf.data.entries import Entry, Picture, head_of, read_entry, read_mask
-from anogan_tf.data.layouts import list_images
-from anogan_tf.data.pictures import Head
-from anogan_tf.preparation import Preparation, to_network, to_pixels
+from anogan_tf.data.entries import DecodedImage, ImageRef, info_of, read_entry, read_mask
+from anogan_tf.data.layouts import check_labels, list_images
+from anogan_tf.data.pictures import ImageInfo
+from anogan_tf.data.preprocessing import Preprocessing, to_network, to_pixels
+from anogan_tf.runtime.types import Array, PathLike, PixelArrays, Source
 
-AT_ONCE = min(os.cpu_count() or 1, 8)  # images that are read in parallel; each may be large
+READERS = min(os.cpu_count() or 1, 8)  # images that are read in parallel; each may be large
 QUANTILES = (0.001, 0.999)  # of an image's values, what its range is taken from: a hot pixel shall not decide it
 
 
@@ -24,10 +24,10 @@ class FileSource:
     """Images in files.
 
     Attributes:
-        entries: list of `Entry`; a row of the source is a number of this list.
+        entries: list of `ImageRef`; a row of the source is a number of this list.
     """
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[ImageRef]) -> None:
         self.entries = entries
 
     @classmethod
@@ -42,7 +42,7 @@ class FileSource:
         return tf.data.Dataset.from_tensor_slices((np.asarray(rows, np.int64),))
 
     def read(self, row):
-        """The `Picture` of an element."""
+        """The `DecodedImage` of an element."""
         return read_entry(self.entries[row])
 
     def masks(self, rows):
@@ -53,16 +53,16 @@ class FileSource:
             except ValueError as error:
                 yield error
 
-    def head(self, row):
-        """The `Head` of a row, or None where it can't be read."""
-        return head_of(self.entries[row])
+    def info(self, row):
+        """The `ImageInfo` of a row, or None where it can't be read."""
+        return info_of(self.entries[row])
 
 
 class ArraySource:
     """Images in memory, with what is known of each: what `evaluate` and `image_dataset` take in place of files.
 
     Attributes:
-        entries: list of `Entry`; a row of the source is a number of this list.
+        entries: list of `ImageRef`; a row of the source is a number of this list.
 
     Args:
         pixels: `[N, h, w]` or `[N, h, w, c]`, or a list of images of any sizes.
@@ -93,7 +93,7 @@ class ArraySource:
             raise ValueError(f"splits hold {', '.join(map(repr, unknown))}; there are 'train', 'val', 'test' and ''.")
         self._pixels, self._masks = pixels, masks
         self.entries = [
-            Entry(
+            ImageRef(
                 name,
                 row=row,
                 label="" if normal_class is None else str(label),
@@ -108,9 +108,9 @@ class ArraySource:
         return tf.data.Dataset.from_tensor_slices((np.asarray(rows, np.int64),))
 
     def read(self, row):
-        """The `Picture` of an element."""
+        """The `DecodedImage` of an element."""
         pixels = np.asarray(self._pixels[row])
-        return Picture(self.entries[row].name, pixels if pixels.ndim == 3 else pixels[..., np.newaxis])
+        return DecodedImage(self.entries[row].name, pixels if pixels.ndim == 3 else pixels[..., np.newaxis])
 
     def masks(self, rows):
         """Yield the mask of each of some rows, `[h, w]` bool, or None."""
@@ -118,10 +118,10 @@ class ArraySource:
             mask = None if self._masks is None else self._masks[row]
             yield None if mask is None else np.asarray(mask, bool)
 
-    def head(self, row):
-        """The `Head` of a row."""
+    def info(self, row):
+        """The `ImageInfo` of a row."""
         pixels = self.read(row).pixels
-        return Head(pixels.shape[-1], deep=pixels.dtype != np.uint8)
+        return ImageInfo(pixels.shape[-1], deep=pixels.dtype != np.uint8)
 
 
 class Sample(NamedTuple):
@@ -129,7 +129,7 @@ class Sample(NamedTuple):
 
     Attributes:
         row: its number in the source.
-        entry: its `Entry`.
+        entry: its `ImageRef`.
         image: `[H, W, C]` float32 in [-1, 1], or None where it can't be read.
         display: `[h, w, c]` uint8, as it was stored but no larger than was asked for; empty if nothing was.
         size: height and width as it was stored.
@@ -137,7 +137,7 @@ class Sample(NamedTuple):
     """
 
     row: int
-    entry: Entry
+    entry: ImageRef
     image: np.ndarray | None
     display: np.ndarray
     size: tuple
@@ -145,13 +145,13 @@ class Sample(NamedTuple):
 
 
 def image_dataset(
-    source: Source, preparation: Preparation, rows: Sequence[int] | np.ndarray | None = None, display_side: int = 0
+    source: Source, preprocessing: Preprocessing, rows: Sequence[int] | np.ndarray | None = None, display_side: int = 0
 ) -> tf.data.Dataset:
     """Images of a source, read and prepared in parallel, in the order of the rows.
 
     Args:
         source: a `FileSource` or `TfdsSource`.
-        preparation: a `Preparation`.
+        preprocessing: a `Preprocessing`.
         rows: which of the source; by default all.
         display_side: give a picture for display too, with sides no longer than this.
 
@@ -162,7 +162,7 @@ def image_dataset(
         can't be read; `image` is then of no use.
     """
     rows = range(len(source.entries)) if rows is None else rows
-    *sides, channels = preparation.image_shape
+    *sides, channels = preprocessing.image_shape
     nothing = tf.zeros([side or 1 for side in sides] + [channels])
 
     def read(*element):
@@ -170,7 +170,9 @@ def image_dataset(
         values, reason, size = np.zeros((1, 1, 1), np.float32), picture.reason, (0, 0)
         if picture.pixels is not None:
             try:
-                values = np.asarray(preparation.to_unit(tf.constant(preparation.check(picture.pixels[np.newaxis], "image"))))[0]
+                values = np.asarray(preprocessing.to_unit(tf.constant(preprocessing.check(picture.pixels[np.newaxis], "image"))))[
+                    0
+                ]
                 display, size = for_display(values, display_side), values.shape[:2]
             except ValueError as error:
                 reason = str(error)
@@ -186,12 +188,12 @@ def image_dataset(
         kinds = (tf.float32, tf.uint8, tf.int32, tf.string, tf.string, tf.string)
         values, display, size, reason, name, label = tf.numpy_function(read, element, kinds, stateful=False)
         values = tf.ensure_shape(values, (None, None, None))
-        image = tf.cond(reason == b"", lambda: to_network(preparation.arrange(values[tf.newaxis])[0]), lambda: nothing)
-        image, display = tf.ensure_shape(image, preparation.image_shape), tf.ensure_shape(display, (None, None, None))
+        image = tf.cond(reason == b"", lambda: to_network(preprocessing.arrange(values[tf.newaxis])[0]), lambda: nothing)
+        image, display = tf.ensure_shape(image, preprocessing.image_shape), tf.ensure_shape(display, (None, None, None))
         texts = {name: tf.ensure_shape(text, ()) for name, text in (("name", name), ("label", label), ("reason", reason))}
         return {"row": element[0], "image": image, "display": display, "size": tf.ensure_shape(size, (2,)), **texts}
 
-    return source.elements(rows).map(load, num_parallel_calls=AT_ONCE, deterministic=True).prefetch(AT_ONCE)
+    return source.elements(rows).map(load, num_parallel_calls=READERS, deterministic=True).prefetch(READERS)
 
 
 def _encoded(text):
@@ -200,7 +202,7 @@ def _encoded(text):
 
 def read_samples(
     source: Source,
-    preparation: Preparation,
+    preprocessing: Preprocessing,
     rows: Sequence[int] | np.ndarray | None = None,
     display_side: int = 0,
     strict: bool = False,
@@ -210,7 +212,7 @@ def read_samples(
     Raises:
         ValueError: with `strict`, naming the first image that can't be read.
     """
-    for element in image_dataset(source, preparation, rows, display_side).as_numpy_iterator():
+    for element in image_dataset(source, preprocessing, rows, display_side).as_numpy_iterator():
         entry, reason = source.entries[element["row"]], element["reason"].decode()
         if reason and strict:
             raise ValueError(f"{entry.name}: {reason}")
@@ -218,14 +220,14 @@ def read_samples(
         yield Sample(int(element["row"]), entry, image, element["display"], size, reason)
 
 
-def readable(samples, skipped, advance):
-    """Yield the samples that could be read; of the others add a `Picture` to `skipped`, and `advance()`."""
+def readable(samples, skipped, on_progress):
+    """Yield the samples that could be read; of the others add a `DecodedImage` to `skipped`, and `on_progress()`."""
     for sample in samples:
         if sample.image is not None:
             yield sample
             continue
-        skipped.append(Picture(sample.entry.name, None, sample.reason))
-        advance()
+        skipped.append(DecodedImage(sample.entry.name, None, sample.reason))
+        on_progress()
 
 
 def for_display(values, side):
@@ -240,11 +242,11 @@ def for_display(values, side):
 
 
 class Images(NamedTuple):
-    """Images as they are stored: a list of `[h, w, c]`, their entries, and the `Picture`s that can't be read."""
+    """Images as they are stored: a list of `[h, w, c]`, their entries, and the `DecodedImage`s that can't be read."""
 
     pixels: list
-    entries: list[Entry]
-    skipped: list[Picture]
+    entries: list[ImageRef]
+    skipped: list[DecodedImage]
 
     @property
     def names(self):
@@ -292,47 +294,54 @@ class Pool(NamedTuple):
     Attributes:
         pixels: `DiskArray` `[N, H, W, C]` in [0, 1].
         rows: `[N]`, the source's row that each is of.
-        skipped: the `Picture`s that can't be read.
+        skipped: the `DecodedImage`s that can't be read.
         fingerprint: a digest of the pixels in their order.
     """
 
     pixels: DiskArray
     rows: np.ndarray
-    skipped: list[Picture]
+    skipped: list[DecodedImage]
     fingerprint: str
 
 
 def fill_pool(
-    source, preparation, rows, shape, cut=lambda row, image: image[np.newaxis], folder=None, strict=False, advance=lambda: None
+    source,
+    preprocessing,
+    rows,
+    shape,
+    cut=lambda row, image: image[np.newaxis],
+    folder=None,
+    strict=False,
+    on_progress=lambda: None,
 ):
     """Read images once and keep what is trained on.
 
     Args:
-        source, preparation, rows, strict: as for `read_samples`.
+        source, preprocessing, rows, strict: as for `read_samples`.
         shape: `(H, W, C)` of what is kept.
         cut: from a row and its image to what is kept of it, `[n, H, W, C]`.
         folder: where the file lies.
-        advance: called after each image, for a progress display.
+        on_progress: called after each image, for a progress display.
 
     Returns:
         `Pool`.
     """
     pixels, owners, digest = DiskArray(shape, folder), [], hashlib.sha256()
-    skipped: list[Picture] = []
-    for sample in readable(read_samples(source, preparation, rows, strict=strict), skipped, advance):
+    skipped: list[DecodedImage] = []
+    for sample in readable(read_samples(source, preprocessing, rows, strict=strict), skipped, on_progress):
         kept = cut(sample.row, to_pixels(sample.image))
         pixels.append(kept)
         digest.update(np.ascontiguousarray(kept, np.float32).data)
         owners.append(np.full(len(kept), sample.row))
-        advance()
+        on_progress()
     if not owners:
         raise ValueError(none_readable(skipped))
     return Pool(pixels, np.concatenate(owners), skipped, digest.hexdigest())
 
 
-def read_heads(source, rows):
-    """The `Head` of each row that can be read, by row. Of files only the heads are read."""
-    return {row: head for row in rows if (head := source.head(row)) is not None}
+def read_infos(source, rows):
+    """The `ImageInfo` of each row that can be read, by row. Of files only the heads are read."""
+    return {row: head for row in rows if (head := source.info(row)) is not None}
 
 
 def count_channels(heads):
@@ -341,7 +350,7 @@ def count_channels(heads):
 
 
 def value_range(source, heads):
-    """The `value_range` of a `Preparation` for some images, None for the whole range of what they are stored in.
+    """The `value_range` of a `Preprocessing` for some images, None for the whole range of what they are stored in.
 
     That is what images get of which any has 8 bits (the others may show the same in 16), or all are floats in [0, 1]. Else it is
     the least and the largest of all images' `QUANTILES`, for which all are read.
@@ -356,3 +365,25 @@ def value_range(source, heads):
         least, largest = np.quantile(pixels, QUANTILES)
         low, high = min(low, least), max(high, largest)
     return None if whole or not low < high else (float(low), float(high))
+
+
+def normal_rows(source, split="train"):
+    """Rows of a source to train on (or of "val", to calibrate on): all that is not known to be anomalous or for another use."""
+    check_labels(source.entries)
+    splits = ("", split) if split == "train" else (split,)
+    return [row for row, entry in enumerate(source.entries) if entry.normal is not False and entry.split in splits]
+
+
+def rows_to_score(source, split="test"):
+    """Rows of a source on one side of its splits, or of no split; for "all" all.
+
+    Raises:
+        ValueError: if there are none; or if images have labels and it isn't known which is normal, so not what was trained on.
+    """
+    if split != "all" and not any(entry.split for entry in source.entries):
+        check_labels(source.entries)
+    rows = [row for row, entry in enumerate(source.entries) if split == "all" or entry.split in ("", split)]
+    if not rows:
+        sides = sorted({entry.split for entry in source.entries})
+        raise ValueError(f"No image is on the side {split!r} of the split; there are {', '.join(sides)}, and all (--split).")
+    return rows

@@ -8,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from anogan_tf.annotations import PathLike
-from anogan_tf.data.entries import Entry, Picture, as_mask, read_entry, read_mask
+from anogan_tf.data.entries import DecodedImage, ImageRef, as_mask, read_entry, read_mask
 from anogan_tf.data.layouts import check_labels, divide
-from anogan_tf.data.pictures import Head
+from anogan_tf.data.pictures import ImageInfo
 from anogan_tf.data.sources import FileSource
+from anogan_tf.runtime.types import PathLike
 
-SPLITS = {"train": "train", "test": "test", "validation": "val", "val": "val"}  # tfds's names and ours
+SPLIT_SIDES = {"train": "train", "test": "test", "validation": "val", "val": "val"}  # tfds's names and ours
 _TFDS_SPLIT = {"train": "train", "test": "test", "val": "validation"}
 NORMAL = "normal"  # the feature by which the sets that are prepared here say what is
 UNLABELLED = "unlabelled"
@@ -47,7 +47,7 @@ class TfdsSource:
         data_dir: where prepared sets lie; by default `~/tensorflow_datasets`.
 
     Attributes:
-        entries: list of `Entry`; a row of the source is a number of this list.
+        entries: list of `ImageRef`; a row of the source is a number of this list.
 
     Raises:
         ValueError: if the set has no images, no labels, or none of that name.
@@ -57,7 +57,7 @@ class TfdsSource:
         self._builder = open_set(name, data_dir)
         features = dict(self._builder.info.features)
         self._image, self.name = features["image"], self._builder.info.full_name
-        self._splits = [split for split in SPLITS if split in self._builder.info.splits]
+        self._splits = [split for split in SPLIT_SIDES if split in self._builder.info.splits]
         self.entries = divide(self._list_entries(features, normal_class))
 
     def _list_entries(self, features, normal_class):
@@ -74,8 +74,8 @@ class TfdsSource:
                 label = labels.int2str(example["label"])
                 normal = bool(example[NORMAL]) if normal_class is None else label == str(normal_class)
                 group = example["group"].decode() if known else ""
-                side = SPLITS[split] if self._splits != ["train"] else ""
-                entries.append(Entry(f"tfds:{self.name}", split, row, label, normal, "", side, group))
+                side = SPLIT_SIDES[split] if self._splits != ["train"] else ""
+                entries.append(ImageRef(f"tfds:{self.name}", split, row, label, normal, "", side, group))
         return entries
 
     def _without_images(self):
@@ -108,12 +108,12 @@ class TfdsSource:
         return functools.reduce(tf.data.Dataset.concatenate, others, first).enumerate().filter(lambda row, example: wanted[row])
 
     def read(self, row, image):
-        """The `Picture` of an element; transparency is dropped."""
+        """The `DecodedImage` of an element; transparency is dropped."""
         return _picture(self.entries[row], image)
 
-    def head(self, row):
-        """The `Head` of a row."""
-        return Head(1 if self._image.shape[-1] in (1, 2) else 3, deep=self._image.np_dtype != np.uint8)
+    def info(self, row):
+        """The `ImageInfo` of a row."""
+        return ImageInfo(1 if self._image.shape[-1] in (1, 2) else 3, deep=self._image.np_dtype != np.uint8)
 
 
 def splits_of(builder, side):
@@ -122,14 +122,14 @@ def splits_of(builder, side):
     Raises:
         ValueError: if there are none.
     """
-    splits = [split for split in SPLITS if split in builder.info.splits and side in (SPLITS[split], "all")]
+    splits = [split for split in SPLIT_SIDES if split in builder.info.splits and side in (SPLIT_SIDES[split], "all")]
     if not splits:
         raise ValueError(f"{builder.info.full_name} has no split {side!r}; it has {', '.join(builder.info.splits)} (--split).")
     return splits
 
 
 def read_shard(builder, split, shard, first):
-    """Yield the `Entry` and the `Picture` of each image of one record file, as `TfdsSource` would.
+    """Yield the `ImageRef` and the `DecodedImage` of each image of one record file, as `TfdsSource` would.
 
     Args:
         builder: see `open_set`.
@@ -141,13 +141,13 @@ def read_shard(builder, split, shard, first):
     decoders = tfds.decode.PartialDecoding(dict.fromkeys(("image", "label"), True))
     dataset = builder.as_dataset(split=f"{split}[{shard}shard]", decoders=decoders, read_config=_in_order())
     for row, example in enumerate(tfds.as_numpy(dataset), first):
-        entry = Entry(name, split, row, label.int2str(example["label"]))
+        entry = ImageRef(name, split, row, label.int2str(example["label"]))
         yield entry, _picture(entry, example["image"])
 
 
 def _picture(entry, image):
     channels = image.shape[-1]
-    return Picture(entry.name, image[..., : channels - (1 - channels % 2)])
+    return DecodedImage(entry.name, image[..., : channels - (1 - channels % 2)])
 
 
 def _in_order():
@@ -182,7 +182,7 @@ def prepare_set(source: FileSource, name: str, data_dir: PathLike | None = None,
         raise ValueError(f"name={name!r}: small letters, digits and _, and after a / perhaps another name, such as mvtec/bottle.")
     if broken := [entry.label for entry in entries if len(entry.label.splitlines()) > 1]:
         raise ValueError(f"{broken[0]!r} has a line break; a label can't.")
-    heads = [head for head in map(source.head, range(len(entries))) if head is not None]
+    heads = [head for head in map(source.info, range(len(entries))) if head is not None]
     channels, deep = max((head.channels for head in heads), default=1), any(head.deep for head in heads)
     kind = np.uint16 if deep else np.uint8
     features = {

@@ -1,0 +1,158 @@
+"""What held-out normal images teach: threshold, p-values, how large a normal residual is, and the loss of how busy an image."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from anogan_tf.data.batching import unpad
+from anogan_tf.detection import maps
+from anogan_tf.detection.complexity import Complexity
+from anogan_tf.detection.terms import ScoreTerms, pool_scores
+
+FALSE_POSITIVE_RATE = 0.05
+VALUES_KEPT = 4096  # of the smoothed residual of each normal image
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Scores of held-out normals, and what follows from them.
+
+    Attributes:
+        scores: `[n]` float32, ascending.
+        false_positive_rate: share of normal images that may be called anomalous.
+        heat_low, heat_high: smoothed residuals that a heatmap shows as 0 and as 1.
+        settings: of the search that gave the scores; with other settings the calibration is void.
+        complexity: the `Complexity` that the scores are relative to, or None where they are losses.
+    """
+
+    scores: np.ndarray
+    false_positive_rate: float
+    heat_low: float
+    heat_high: float
+    settings: dict
+    complexity: "Complexity | None" = None
+
+    @classmethod
+    def fit(
+        cls,
+        scores: np.ndarray,
+        smoothed: "np.ndarray | list[np.ndarray]",
+        false_positive_rate: float,
+        settings: dict[str, Any],
+        complexity: "Complexity | None" = None,
+    ) -> "Calibration":
+        """Learn from held-out normals.
+
+        Args:
+            scores: `[n]`.
+            smoothed: n arrays, the smoothed residuals of each or `subsample` ones.
+            false_positive_rate: between 0 and 1.
+            settings: a dict.
+            complexity: a `Complexity` or None.
+        """
+        check_count(len(scores), false_positive_rate)
+        scores = np.sort(np.asarray(scores, np.float32))
+        if not np.isfinite(scores).all():
+            raise ValueError("Some of the calibration images have no finite score; the networks' weights may hold NaN.")
+        # 0 is what 95% of normal pixels stay below, 1/2 the brightest spot of all but `false_positive_rate` of normal images.
+        low = float(np.quantile(np.concatenate([np.ravel(one) for one in smoothed]), 0.95))
+        half = float(np.quantile([np.max(one) for one in smoothed], 1.0 - false_positive_rate))
+        return cls(scores, false_positive_rate, low, low + 2.0 * (half - low), dict(settings), complexity)
+
+    @property
+    def threshold(self) -> float:
+        """An image is anomalous when its score is above this: the order statistic at which p <= false_positive_rate."""
+        return float(self.scores[-largest_rank(len(self.scores), self.false_positive_rate)])
+
+    def p_values(self, scores: tf.Tensor) -> tf.Tensor:
+        """(1 + #{normals with this score or more}) / (n + 1), `[N]` float32, for scores `[N]`. TensorFlow ops only."""
+        below = tf.searchsorted(tf.constant(self.scores), scores, side="left")
+        count = len(self.scores)
+        # Looked up, not divided: a graph's division can be a last bit off, and 1 is to be 1.
+        return tf.gather(tf.constant((1.0 + np.arange(count, -1, -1)) / (count + 1.0), tf.float32), below)
+
+    def is_anomaly(self, scores: tf.Tensor) -> tf.Tensor:
+        """Whether p <= false_positive_rate, `[N]` bool. TensorFlow ops only."""
+        return scores > self.threshold
+
+    def heatmap(self, residual: tf.Tensor) -> tf.Tensor:
+        """Residuals `[N, H, W, C]` smoothed, on the scale of normal images, `[N, H, W]` in [0, 1]. TensorFlow ops only."""
+        return maps.heatmap(maps.smooth(residual), self.heat_low, self.heat_high)
+
+    def get_config(self) -> dict[str, Any]:
+        """JSON-ready; float32 survives it exactly."""
+        return {**dataclasses.asdict(self), "scores": [float(score) for score in self.scores]}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Calibration":
+        scores, complexity = np.asarray(config["scores"], np.float32), config.get("complexity")
+        complexity = complexity and Complexity.from_config(complexity)
+        return cls(**{**config, "scores": scores, "complexity": complexity})
+
+
+def subsample(smoothed):
+    """Of a smoothed residual what `Calibration.fit` needs, in bounded memory: evenly spaced values, and the largest."""
+    values = np.ravel(smoothed)
+    step = -(-len(values) // VALUES_KEPT)
+    return values if step == 1 else np.append(values[::step], values.max())
+
+
+def largest_rank(count, false_positive_rate):
+    """Largest k with k / (count + 1) <= rate: an image above the k-th largest normal score has p <= rate."""
+    # The tolerance keeps 0.05 * 20 at 1 where floating point falls below.
+    return math.floor(false_positive_rate * (count + 1) + 1e-9)
+
+
+def check_count(count, false_positive_rate):
+    """Raise a ValueError unless so many normals can hold the rate."""
+    if not 0.0 < false_positive_rate < 1.0:
+        raise ValueError(f"false_positive_rate={false_positive_rate} must lie between 0 and 1.")
+    if largest_rank(count, false_positive_rate) < 1:
+        needed = math.ceil(1.0 / false_positive_rate - 1.0 - 1e-9)
+        raise ValueError(
+            f"{count} normal images are too few for false_positive_rate={false_positive_rate}: at least {needed} are needed. "
+            "Pass more images that were not trained on, or a larger rate."
+        )
+
+
+class CalibrationRun:
+    """What is gathered of held-out normals, batch by batch, until a `Calibration` follows from it.
+
+    Args:
+        settings: `ScoreSettings`.
+        tiling: a `Tiling`, or None.
+        block: as in `ExecutionSettings`.
+    """
+
+    def __init__(self, settings, tiling, block):
+        self._settings, self._tiling, self._block = settings, tiling, block
+        self._terms: list[ScoreTerms] = []
+        self._smoothed: list[np.ndarray] = []
+
+    def update(self, terms, residual, sizes):
+        """Add a batch: its `ScoreTerms`, and the residuals `[N, H, W, C]` of its images, of which `sizes` `[N, 2]` are image."""
+        self._terms.append(terms)
+        if self._tiling is None:
+            smoothed = list(np.asarray(maps.smooth(residual)))
+        else:  # each within its own size
+            smoothed = [np.asarray(maps.smooth(one[np.newaxis]))[0] for one in unpad(residual, sizes)]
+        self._smoothed += map(subsample, smoothed)
+
+    def compute(self, settings, false_positive_rate):
+        """The `Calibration`; `settings` is the dict of those that it holds for."""
+        if not self._terms:
+            raise ValueError("There are no images to calibrate on.")
+        complexity = None
+        if self._settings.score == "complexity":
+            columns = [terms.columns() for terms in self._terms]
+            joined = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
+            complexity = Complexity.fit(**joined, weights=self._settings.weights)
+            complexity = complexity.with_normalization(self._pooled(complexity))
+        scores = self._pooled(complexity)
+        return Calibration.fit(scores, self._smoothed, false_positive_rate, settings, complexity)
+
+    def _pooled(self, complexity):
+        return np.concatenate([pool_scores(terms, complexity, self._tiling, self._block)[0] for terms in self._terms])

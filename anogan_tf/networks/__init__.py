@@ -1,0 +1,1 @@
+"""What training and search share: the networks, their losses, the latent space."""

@@ -1,0 +1,1 @@
+"""What everything stands on: Keras on TensorFlow, files, model files, records of runs, progress."""

@@ -1,0 +1,1 @@
+"""The latent search: no detector, no pixels."""

@@ -1,0 +1,1 @@
+"""Everything that has `fit`, and what watches it."""

@@ -1,0 +1,1 @@
+"""Detection and speed, measured on public sets: `python -m benchmarks` in a clone."""
