@@ -1,4 +1,4 @@
-"""Detection on public sets by the protocols of published tables: `anogan bench mnist`, `fashion`, `pneumonia`.
+"""Detection on public sets by the protocols of published tables: `python -m benchmarks mnist`, `fashion`, `pneumonia`.
 
 One row of JSON for each run, appended as it ends; what has its row already isn't run again.
 """
@@ -308,7 +308,7 @@ TITLES = {
     "encoder": "AnoGAN, `encoder`",
     "refine": "AnoGAN, `refine`",
     "complexity": "AnoGAN, `encoder`, by complexity",
-    "complexity_deviation": "AnoGAN, `encoder`, by complexity and complexity_deviation",
+    "complexity_deviation": "AnoGAN, `encoder`, by complexity and its deviation",
     "pretext": "AnoGAN, `encoder`, by complexity and pretext",
     "neighbours": "AnoGAN, `encoder`, by complexity, pretext and neighbours",
     "paper": "AnoGAN, the paper's search, sample",
@@ -501,14 +501,14 @@ def write_table(name, out):
         path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
 
 
-_EXPLANATION = """AUROC x 100 by the normal class, written by `anogan bench {name}`; each run is a row of `{name}.jsonl` with its
-settings, versions and date. More than one seed: their mean. "sample" rows score {sample:,} test images, drawn from each class
-in proportion, or all where there are fewer; the others score all. "by complexity": relative to normal images as busy (see
+_EXPLANATION = """AUROC x 100 by the normal class, written by `python -m benchmarks {name}`; each run is a row of `{name}.jsonl`
+with its settings, versions and date. More than one seed: their mean. "sample" rows score {sample:,} test images, drawn from each
+class in proportion, or all where there are fewer; the others score all. "by complexity": relative to normal images as busy (see
 `Complexity`), for AnoGAN {calibrated:,} of the training images, for the baselines all of them, each scored by one fitted to
-others. "complexity_deviation": and by how unusual it is to be so busy. "pretext": and by the loss of a discriminator in a second task, relative
-to a tenth of the training images, which nothing else saw; "neighbours": and by the distance to the nearest of the others. The mean
-is given once every class has been run. ms: the median run's milliseconds a test image, fitting a baseline or a line included,
-training networks not."""
+others. "complexity deviation": and by how unusual it is to be so busy. "pretext": and by the discriminator's loss in a second
+task, relative to a tenth of the training images, which nothing else saw; "neighbours": and by the distance to the nearest of the
+others. The mean is given once every class has been run. ms: the median run's milliseconds a test image, fitting a baseline or a
+line included, training networks not."""
 
 
 def _averaged(rows, classes):

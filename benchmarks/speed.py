@@ -1,4 +1,4 @@
-"""How fast the search is, against what others do and against what the machine can do: `anogan bench speed`.
+"""How fast the search is, against what others do and against what the machine can do: `python -m benchmarks speed`.
 
 All of it is measured in one process on the same networks, so that ratios hold where seconds don't.
 """
@@ -457,7 +457,7 @@ def write_report(out, report):
 def _sections(report):
     machine = {**report["machine"], **{f"seconds, {name}": value for name, value in report["start"].items()}}
     yield "# Speed"
-    yield "Written by `anogan bench speed`; `../README.md` says what the rows are."
+    yield "Written by `python -m benchmarks speed`; `../README.md` says what the rows are."
     yield markdown_table([{"what": name, "value": value} for name, value in machine.items()])
     yield "## Time"
     yield markdown_table(report["rows"])

@@ -1,4 +1,4 @@
-"""Detection on the magnetic tiles of Huang et al. 2020, by kind of defect: `anogan bench tiles`.
+"""Detection on the magnetic tiles of Huang et al. 2020, by kind of defect: `python -m benchmarks tiles`.
 
 Trained on good tiles, tested on whole images with masks: which pixels are of the defect, and which images have one.
 """
@@ -225,9 +225,9 @@ def write_table(out):
         path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
 
 
-_EXPLANATION = f"""x 100, written by `anogan bench tiles`; each run is rows of `tiles.jsonl` with settings, versions and date.
-Trained on patches of {SIDE}x{SIDE} pixels of good tiles at half size, tested on whole pictures; groups of pictures of one tile
-lie on one side of the split. Image AUROC: against all good tiles of the test. Pixel AUROC and PRO (to 30% false positives): in
+_EXPLANATION = f"""x 100, written by `python -m benchmarks tiles`; each run is rows of `tiles.jsonl` with settings, versions and
+date. Trained on patches of {SIDE}x{SIDE} pixels of good tiles at half size, tested on whole pictures; groups of pictures of one
+tile lie on one side of the split. Image AUROC: against all good tiles of the test. Pixel AUROC and PRO (to 30% false positives): in
 the pictures with that defect alone; for all together in the good ones too. The PCA reconstructs the same patches, and its
 maps are stitched and smoothed alike. "by complexity": patches are scored relative to those of held-out pictures that are as busy
 and lie at the same edges; the maps are the same."""

@@ -155,7 +155,7 @@ def test_new_networks_and_layers_that_would_fill_the_memory_are_refused(saved, t
     config["config"] |= {"generator": None, "latent_dim": 10**9, "base_filters": 10**6}
     with pytest.raises(UnsafeFile, match=r"it asks for new networks \(latent_dim, base_filters\)"):
         check_archive(write(tmp_path / "new.keras", {**saved, "config.json": json.dumps(config)}))
-    memory = {"module": "anogan_tf.memory_bank", "class_name": "Memory", "registered_name": "anogan_tf>Memory"}
+    memory = {"module": "anogan_tf.detection.memory_bank", "class_name": "MemoryBank", "registered_name": "anogan_tf>MemoryBank"}
     memory |= {"config": {"count": 10**9, "image_shape": [1024, 1024, 1], "other": config["config"]["discriminator"]}}
     with pytest.raises((UnsafeFile, TypeError), match="weights, and it holds|Memory"):
         check_archive(write(tmp_path / "memory.keras", {**saved, "config.json": json.dumps(memory)}))

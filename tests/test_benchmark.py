@@ -125,7 +125,7 @@ def test_what_has_its_row_isn_t_run_again(digits, tmp_path, monkeypatch):
 
 def test_the_command_says_what_is_compared_by_default(monkeypatch):
     monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 300)  # which is read when it is first imported
-    help_of_mnist = CliRunner().invoke(app, ["bench", "mnist", "--help"]).output
+    help_of_mnist = CliRunner().invoke(app, ["mnist", "--help"]).output
     assert ",".join(one_class.DEFAULT_METHODS) in help_of_mnist
 
 
@@ -283,3 +283,22 @@ def test_a_row_survives_as_json(tmp_path):
     one_class.append_row(tmp_path / "x.jsonl", {"a": None})
     assert one_class.read_rows(tmp_path / "x.jsonl") == [{"a": 1}, {"a": None}]
     assert [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()] == [{"a": 1}, {"a": None}]
+
+
+def test_the_command_runs_a_protocol(tmp_path, boots):
+    parts = {"train_images": boots.train[:40], "train_labels": np.zeros((40, 1), np.uint8)}
+    parts |= {"test_images": boots.test[::20], "test_labels": boots.test_label[::20, np.newaxis]}
+    np.savez(tmp_path / "pneumoniamnist.npz", **parts)
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        return result.exit_code, " ".join(result.output.split())
+
+    arguments = ["pneumonia", "--data", tmp_path / "pneumoniamnist.npz", "-o", tmp_path / "out"]
+    assert run(*arguments, "--methods", "pca,knn")[0] == 0
+    assert len((tmp_path / "out" / "pneumonia.jsonl").read_text().splitlines()) == 2
+    assert "| PCA-32, squared residual |" in (tmp_path / "out" / "pneumonia.md").read_text()
+    status, said = run(*arguments, "--methods", "pcb")
+    assert status == 1 and "no such method" in said
+    status, said = run("tiles", "--data", tmp_path, "-o", tmp_path / "tiles")
+    assert status == 1 and "groups.csv is missing" in said

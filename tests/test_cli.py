@@ -406,7 +406,7 @@ def test_what_was_trained_on_is_not_scored_unawares(good, tmp_path):
     train = ("train", *source, "-o", tmp_path / "m.keras", *FAST)
     assert "name the one that is normal" in anogan(*train, status=1)
     assert "needs an encoder" in anogan(*train, "--normal-class", "A", "--no-encoder", "--mode", "refine", status=1)
-    for idle in (("--self-supervision", "0.5"), ("--memory", "9"), ("--complexity_deviation", "0.5")):
+    for idle in (("--self-supervision", "0.5"), ("--memory-bank", "9"), ("--complexity_deviation", "0.5")):
         assert f"{idle[0]} counts only in the score" in anogan(*train, "--normal-class", "A", *idle, status=1)
     assert "87 normal images are too few" in anogan(*train, "--normal-class", "A", status=1)
     np.save(good.parent / "more.npy", np.zeros((40, 28, 28), np.uint8))
@@ -443,16 +443,3 @@ def test_evaluate_draws_defects_on_what_was_held_out(good, model, tmp_path):
     numbers = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert numbers["synthetic"] and numbers["images"]["normal"] == numbers["images"]["anomalous"] == 50
     assert numbers["pixel"]["regions"] >= 50 and numbers["used"] == {"trained": 0, "held_out": 50}
-
-
-@pytest.mark.usefixtures("networks")
-def test_bench_runs_a_protocol(tmp_path, boots):
-    parts = {"train_images": boots.train[:40], "train_labels": np.zeros((40, 1), np.uint8)}
-    parts |= {"test_images": boots.test[::20], "test_labels": boots.test_label[::20, np.newaxis]}
-    np.savez(tmp_path / "pneumoniamnist.npz", **parts)
-    arguments = ["--data", tmp_path / "pneumoniamnist.npz", "-o", tmp_path / "out"]
-    anogan("bench", "pneumonia", *arguments, "--methods", "pca,knn")
-    assert len((tmp_path / "out" / "pneumonia.jsonl").read_text().splitlines()) == 2
-    assert "| PCA-32, squared residual |" in (tmp_path / "out" / "pneumonia.md").read_text()
-    assert "no such method" in anogan("bench", "pneumonia", *arguments, "--methods", "pcb", status=1)
-    assert "groups.csv is missing" in anogan("bench", "tiles", "--data", tmp_path, "-o", tmp_path / "tiles", status=1)

@@ -564,7 +564,12 @@ def test_of_a_list_a_list_and_no_argument_is_passed_over(tiny_detector, pixels):
 def test_sequential_networks_are_taken(make_gan, pixels, tmp_path):
     gan = make_gan()
     parts = (gan.ema_generator, gan.discriminator, architectures.build_encoder((16, 16, 1), 4, base_filters=4))
-    stacked = [keras.Sequential([keras.Input(part.input_shape[1:]), *part.layers[1:]]) for part in parts]
+    stacked = []
+    for part in parts:
+        own = (type(layer).from_config(layer.get_config()) for layer in part.layers[1:])
+        stacked.append(keras.Sequential([keras.Input(part.input_shape[1:]), *own]))
+    for network, part in zip(stacked, parts):
+        network.set_weights(part.get_weights())
     detectors = [AnoGAN(*networks, steps=2) for networks in (parts, stacked)]
     assert_same(*(predict(detector, pixels[:5]) for detector in detectors))
     detectors[1].save(tmp_path / "detector.keras")

@@ -95,7 +95,7 @@ def test_terms_of_a_score_are_named_and_explained(source, tmp_path, boots):
     memory = MemoryBank.of(gan.preprocessing(boots.train[:100]))
     detector = AnoGAN.from_gan(gan, steps=1, candidates=1, score="complexity", complexity_deviation=0.5, memory_bank=memory)
     numbers, _ = write_report(detector.calibrate(boots.train[1950:]), source, tmp_path, title="boots")
-    assert numbers["score"] == "A, by complexity, neighbours and complexity_deviation"
+    assert numbers["score"] == "A, by complexity, neighbours and complexity deviation"
     text = (tmp_path / "report.html").read_text()
     assert "nearest normal images of its memory" in text and "All of them are added" in text and "turns and shifts" not in text
 

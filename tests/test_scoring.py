@@ -97,7 +97,7 @@ def test_an_interrupted_run_is_gone_on_with(tiny_detector, queries, tmp_path, mo
             yield batch, *found
 
     out = tmp_path / "out"
-    monkeypatch.setattr(score, "score_batches", interrupted)
+    monkeypatch.setattr(workflow, "score_batches", interrupted)
     with pytest.raises(KeyboardInterrupt):
         score(tiny_detector, queries, out, maps=True)
     with open(out / "scores.csv", "a", newline="") as file:

@@ -233,10 +233,7 @@ def as_functional(network, role):
             "keras.Model(inputs, outputs), or a Sequential that begins with keras.Input."
         )
     if isinstance(network, keras.Sequential):
-        inputs = outputs = keras.Input(network.input_shape[1:], dtype=network.inputs[0].dtype)
-        for layer in network.layers:
-            outputs = layer(outputs)
-        return keras.Model(inputs, outputs, name=network.name)
+        return keras.Model(network.inputs, network.outputs, name=network.name)
     return network
 
 
