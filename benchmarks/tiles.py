@@ -227,7 +227,7 @@ def write_table(out):
 
 _EXPLANATION = f"""x 100, written by `python -m benchmarks tiles`; each run is rows of `tiles.jsonl` with settings, versions and
 date. Trained on patches of {SIDE}x{SIDE} pixels of good tiles at half size, tested on whole pictures; groups of pictures of one
-tile lie on one side of the split. Image AUROC: against all good tiles of the test. Pixel AUROC and PRO (to 30% false positives): in
-the pictures with that defect alone; for all together in the good ones too. The PCA reconstructs the same patches, and its
+tile lie on one side of the split. Image AUROC: against all good tiles of the test. Pixel AUROC and PRO (to 30% false positives):
+in the pictures with that defect alone; for all together in the good ones too. The PCA reconstructs the same patches, and its
 maps are stitched and smoothed alike. "by complexity": patches are scored relative to those of held-out pictures that are as busy
 and lie at the same edges; the maps are the same."""

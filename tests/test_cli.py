@@ -406,7 +406,7 @@ def test_what_was_trained_on_is_not_scored_unawares(good, tmp_path):
     train = ("train", *source, "-o", tmp_path / "m.keras", *FAST)
     assert "name the one that is normal" in anogan(*train, status=1)
     assert "needs an encoder" in anogan(*train, "--normal-class", "A", "--no-encoder", "--mode", "refine", status=1)
-    for idle in (("--self-supervision", "0.5"), ("--memory-bank", "9"), ("--complexity_deviation", "0.5")):
+    for idle in (("--self-supervision", "0.5"), ("--memory-bank", "9"), ("--complexity-deviation", "0.5")):
         assert f"{idle[0]} counts only in the score" in anogan(*train, "--normal-class", "A", *idle, status=1)
     assert "87 normal images are too few" in anogan(*train, "--normal-class", "A", status=1)
     np.save(good.parent / "more.npy", np.zeros((40, 28, 28), np.uint8))
