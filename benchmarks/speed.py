@@ -165,7 +165,7 @@ def _timed(subject, report, name, count, jit_compile=False, **settings):
 
 def _runner(detector, refill=True):
     """The detector's search of prepared images as one `tf.function`."""
-    searcher, _ = detector._make_ready()
+    searcher = detector._make_scorer().searcher
     images = tf.TensorSpec((None, *detector.image_shape), tf.float32)
     return tf.function(lambda images: searcher(images, refill=refill), input_signature=[images], autograph=False)
 
@@ -365,7 +365,7 @@ def _draw_curves(subject, path):
 
 def flops_per_step(detector):
     """Floating-point operations of one step for one image: forward, and backward to z alone, as much again."""
-    searched = detector._make_ready()[0].networks
+    searched = detector._make_scorer().searcher.networks
     return 2 * sum(_flops(network) for network in (searched.generator, searched.feature_network))
 
 

@@ -128,7 +128,7 @@ def trained_detector(trained_gan):
 @pytest.fixture(scope="session")
 def _traced(make_gan):
     detector = AnoGAN.from_gan(make_gan(), steps=3)
-    detector._make_ready()
+    detector._make_scorer()
     return detector
 
 
@@ -136,7 +136,7 @@ def _traced(make_gan):
 def tiny_detector(_traced):
     """A detector of each test's own, which shares with the others networks and what takes seconds to trace."""
     detector = _traced.with_settings()
-    detector._ready = _traced._ready
+    detector._scorer = _traced._scorer
     return detector
 
 

@@ -83,7 +83,7 @@ def test_reference_loss_scores_by_the_logits(trained_gan, boots):
 
 
 def traces(detector):
-    return [stage.experimental_get_tracing_count() for stage in detector._make_ready()[0].stages]
+    return [stage.experimental_get_tracing_count() for stage in detector._make_scorer().searcher.stages]
 
 
 @pytest.mark.promise("bits")

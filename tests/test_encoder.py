@@ -114,3 +114,21 @@ def test_errors(tiny_gan):
         EncoderTrainer.from_gan(tiny_gan, encoder=wrong)
     with pytest.raises(ValueError, match="compile"):
         EncoderTrainer.from_gan(tiny_gan).fit(np.zeros((4, 16, 16), np.uint8))
+
+
+@pytest.mark.parametrize("method", ENCODER_METHODS)
+def test_validation_is_logged_and_nothing_is_learned_from_it(method, pixels):
+    alone, watched = (make_trainer(method=method) for _ in range(2))
+    alone.fit(pixels, batch_size=8, epochs=2, verbose=0)
+    history = watched.fit(pixels, batch_size=8, epochs=2, validation_data=255 - pixels, verbose=0).history
+    assert len(history["val_loss"]) == 2
+    assert_same(all_state(alone), all_state(watched))
+    assert watched.evaluate(255 - pixels, batch_size=8, verbose=0) == pytest.approx(history["val_loss"][-1], rel=1e-5)
+
+
+def test_it_predicts_z_of_pixels(pixels):
+    trainer = make_trainer()
+    z = trainer.predict(pixels, verbose=0)
+    np.testing.assert_allclose(z, trainer(trainer.preprocessing(pixels)), atol=1e-5)
+    with pytest.raises(NotImplementedError, match=r"call predict\(\), which prepares the pixels"):
+        trainer.predict_on_batch(pixels)

@@ -1,8 +1,8 @@
+import helpers
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import train_on
 from keras import layers
 
 from anogan_tf.data.augmentation import AUGMENTATIONS
@@ -158,7 +158,7 @@ def test_the_average_follows_the_generator(make_gan, pixels):
 
 def test_it_learns(boots):
     """Generated boots have the mean picture of real ones, far nearer than other garments do."""
-    made = train_on(boots).generate(256).mean(0)[..., 0]
+    made = helpers.train_on(boots).generate(256).mean(0)[..., 0]
     real = boots.train.mean(0) / 255.0
     others = boots.test[boots.test_label == 1].mean(0) / 255.0
     assert np.abs(made - real).mean() < 0.3 * np.abs(others - real).mean()
@@ -335,3 +335,41 @@ def test_label_smoothing_is_dcgan_s_alone():
         GAN((16, 16, 1), 4, base_filters=4, objective="hinge").compile(label_smoothing=0.1)
     with pytest.raises(ValueError, match="objective='lsgan' is not one of"):
         GAN((16, 16, 1), 4, base_filters=4, objective="lsgan")
+
+
+def test_validation_is_logged_and_nothing_is_learned_from_it(pixels):
+    alone, watched = both = [helpers.make_gan(self_supervision=0.5) for _ in range(2)]
+    alone.fit(pixels, batch_size=8, epochs=2, verbose=0)
+    history = watched.fit(pixels, batch_size=8, epochs=2, validation_data=255 - pixels[:10], verbose=0).history
+    names = ("discriminator_loss", "generator_loss", "real_score", "fake_score", "transform_loss")
+    assert all(len(history[name]) == len(history[f"val_{name}"]) == 2 for name in names)
+    assert_same(*(all_state(gan) for gan in both))
+    found = watched.evaluate(255 - pixels[:10], batch_size=8, verbose=0, return_dict=True)
+    assert found == pytest.approx({name: history[f"val_{name}"][-1] for name in names}, rel=1e-5)
+    again = watched.evaluate(tf.data.Dataset.from_tensor_slices(255 - pixels[:10]).batch(8), verbose=0, return_dict=True)
+    assert again == pytest.approx(found, rel=1e-5)
+
+
+def test_a_memorized_image_looks_more_real_than_another(pixels):
+    """What `validation_data` is to show: a discriminator that knows its images by heart."""
+    gan = helpers.make_gan()
+    gan.fit(np.repeat(pixels[:8], 40, axis=0), batch_size=8, epochs=10, verbose=0)
+    known, new = (gan.evaluate(images, verbose=0, return_dict=True)["real_score"] for images in (pixels[:8], pixels[8:]))
+    assert known > new + 0.2
+
+
+def test_what_a_gan_cannot_do_it_says(tiny_gan, pixels):
+    with pytest.raises(NotImplementedError, match=r"GAN.train_on_batch\(\) isn't available: call fit\(\)"):
+        tiny_gan.train_on_batch(pixels)
+    with pytest.raises(ValueError, match=r"GAN.fit\(\) takes no labels"):
+        tiny_gan.fit(pixels, np.zeros(40))
+    with pytest.raises(ValueError, match=r"Call compile\(\) before evaluate"):
+        GAN((16, 16, 1), 4, base_filters=4).evaluate(pixels)
+
+
+def test_sizes_that_contradict_the_networks_are_errors(tiny_gan):
+    with pytest.raises(ValueError, match=r"image_shape=\(28, 28, 1\) contradicts the generator, which has \(16, 16, 1\)"):
+        GAN((28, 28, 1), generator=tiny_gan.generator)
+    with pytest.raises(ValueError, match="latent_dim=32 contradicts the generator, which has 4"):
+        GAN(latent_dim=32, generator=tiny_gan.generator)
+    assert GAN(generator=tiny_gan.generator, base_filters=4).image_shape == (16, 16, 1)

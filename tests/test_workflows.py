@@ -1,7 +1,16 @@
+from typing import get_args, get_type_hints
+
 import numpy as np
 import pytest
 
+from anogan_tf.data.preprocessing import FITS
 from anogan_tf.data.sources import FileSource, for_display
+from anogan_tf.detection.calibration import FALSE_POSITIVE_RATE
+from anogan_tf.detection.terms import SCORES
+from anogan_tf.networks.architectures import PRESETS
+from anogan_tf.networks.latent import PRIORS
+from anogan_tf.search.settings import MODES
+from anogan_tf.training.objectives import OBJECTIVES
 from anogan_tf.workflows import train
 from anogan_tf.workflows.options import TrainingOptions
 from anogan_tf.workflows.splits import split_normals
@@ -91,3 +100,13 @@ def test_whole_groups_are_held_out():
     assert np.array_equal(split.held_out, split_normals(240, seed=3, groups=groups).held_out)
     with pytest.raises(ValueError, match="a few groups hold most"):
         split_normals(240, groups=np.zeros(240))
+
+
+def test_options_choose_among_what_the_library_has():
+    """Their types can't import the library: that would take seconds."""
+    hints = get_type_hints(TrainingOptions)
+    known = {"fit": FITS, "preset": PRESETS, "prior": PRIORS, "objective": OBJECTIVES, "mode": MODES, "score": SCORES}
+    for name, allowed in known.items():
+        choices = {choice for kind in (get_args(hints[name]) or ()) for choice in (get_args(kind) or (kind,))} - {type(None)}
+        assert choices == set(allowed), name
+    assert TrainingOptions().false_positive_rate == FALSE_POSITIVE_RATE

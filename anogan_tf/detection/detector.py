@@ -4,31 +4,28 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from anogan_tf.data.batching import join_outputs, prepared_batches, unpad, with_sizes
-from anogan_tf.data.preprocessing import Preprocessing, to_pixels
-from anogan_tf.detection import maps
+from anogan_tf.data.preprocessing import Preprocessing
 from anogan_tf.detection.calibration import FALSE_POSITIVE_RATE, Calibration, CalibrationRun, check_count
 from anogan_tf.detection.memory_bank import MemoryBank
+from anogan_tf.detection.scorer import Scorer
 from anogan_tf.detection.terms import (
     ScoreSettings,
-    ScoreTerms,
     TermBuilder,
-    pool_scores,
     pretext_loss,
     split_settings,
-    whole_images,
 )
-from anogan_tf.detection.tiling import TileGrid, Tiling, extract_tiles, pool, stitch, tile_grid
+from anogan_tf.detection.tiling import Tiling
 from anogan_tf.networks import architectures
 from anogan_tf.runtime.backend import keras
 from anogan_tf.runtime.models import SavableModel, unavailable
 from anogan_tf.runtime.types import Array, PathLike, PixelArrays
-from anogan_tf.search.search import SearchResult, sample_starts
+from anogan_tf.search.search import sample_starts
 from anogan_tf.search.searcher import Searcher, estimate_basis
 from anogan_tf.search.settings import ExecutionSettings, SearchSettings
 from anogan_tf.serving.saved_model import FORMAT, ServedModel, write_saved_model
@@ -38,15 +35,6 @@ OF_IMAGE_SIZE = ("residual", "reconstruction")  # of `predict`'s outputs those t
 BASIS_SETTINGS = ("prior", "seed", "loss", "weight", "kappa")  # what whitened coordinates depend on
 SCORING_BATCH = 256  # enough that rows that finish early find others waiting
 INSTEAD = "a detector has nothing to train; train a GAN and an EncoderTrainer, then take AnoGAN.from_gan"
-
-
-class _Found(NamedTuple):
-    """What a search found."""
-
-    images: tf.Tensor  # or tiles
-    grid: TileGrid | None
-    result: SearchResult
-    terms: ScoreTerms
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
@@ -126,7 +114,7 @@ class AnoGAN(SavableModel):
         self._starts = np.asarray(sample_starts(self._search_settings, generator.input_shape[-1]))
         self._basis: np.ndarray | None = None
         self._calibration: Calibration | None = None
-        self._ready: Any = None
+        self._scorer: Scorer | None = None
         self.built = True
 
     @classmethod
@@ -239,13 +227,8 @@ class AnoGAN(SavableModel):
         on_progress: Callable[..., Any] = lambda count: None,
     ) -> "AnoGAN":
         """`calibrate` on images that the preprocessing has made already, batches as for `predict_prepared`."""
-        ready, run = self._make_ready(), CalibrationRun(self.score_settings, self.tiling, self.execution.block)
-
-        @tf.function(input_signature=self._prepared_rows, autograph=False)
-        def measure(images, sizes):
-            found = self._search_images(ready, images, sizes)
-            return found.terms, self._residual(found)
-
+        run = CalibrationRun(self.score_settings, self.tiling, self.execution.block)
+        measure = tf.function(self._make_scorer().measure, input_signature=self._prepared_rows, autograph=False)
         for images, sizes in batches:
             terms, residual = measure(*with_sizes(images, sizes))
             run.update(terms, residual.numpy(), sizes)
@@ -337,11 +320,11 @@ class AnoGAN(SavableModel):
         Returns:
             A function `(steps, images, sizes=None)` to a dict of tensors; `steps` is no more than the settings'.
         """
-        ready, count = self._make_ready(), tf.TensorSpec((), tf.int32)
+        scorer, count = self._make_scorer(), tf.TensorSpec((), tf.int32)
 
         @tf.function(input_signature=[count, *self._prepared_rows], autograph=False)
         def score(steps, images, sizes):
-            return self._score(ready, images, sizes, steps)
+            return scorer.score(images, sizes, steps=steps)
 
         return lambda steps, images, sizes=None: score(steps, *with_sizes(tf.convert_to_tensor(images), sizes))
 
@@ -400,8 +383,8 @@ class AnoGAN(SavableModel):
         if not abs(threshold) <= float(np.finfo(np.float32).max):
             raise ValueError(f"threshold={threshold} must be a finite number, of float32.")
         # A server has no XLA, whatever this device has.
-        ready = self._build(dataclasses.replace(self.execution, jit_compile=False))
-        score = functools.partial(self._score, ready)
+        scorer = self._build(dataclasses.replace(self.execution, jit_compile=False))
+        score = functools.partial(scorer.score, complexity=self._complexity)
         model = ServedModel(score, self.preprocessing, self.calibration, threshold, self.image_shape if self.tiling else None)
         return write_saved_model(model, filepath, warm_up)
 
@@ -419,7 +402,7 @@ class AnoGAN(SavableModel):
     def make_predict_function(self, force=False):
         """Keras calls this before `predict`; its own function would be traced for each of the first two numbers of images."""
         if self.predict_function is None or force:
-            self._make_ready()
+            self._make_scorer()
             answer = tf.function(self._answer, input_signature=self._prepared_rows, autograph=False)
 
             def predict(batches):
@@ -430,60 +413,23 @@ class AnoGAN(SavableModel):
 
     def _answer(self, images, sizes):
         self._check_calibration()
-        out = self._score(self._make_ready(), images, sizes)
+        out = self._make_scorer().score(images, sizes, self._complexity)
         if self.calibration is not None:
             out["p_value"] = self.calibration.p_values(out["score"])
             out["is_anomaly"] = self.calibration.is_anomaly(out["score"])
         return out
 
-    def _score(self, ready, images, sizes, steps=None):
-        """Scores and maps of prepared images `[N, H, W, C]`, of which `sizes` `[N, 2]` matter only with a tiling."""
-        found = self._search_images(ready, images, sizes, steps)
-        complexity = self.calibration and self.calibration.complexity
-        score, weights = pool_scores(found.terms, complexity, self.tiling, self.execution.block)
-        result, grid = found.result, found.grid
-        residual, reconstruction = self._residual(found), to_pixels(result.reconstruction)
-        out = {"score": score, "residual": residual}
-        if grid is None:
-            named = {"residual_score": result.residual_loss, "discrimination_score": result.discrimination_loss}
-            return {
-                **out, **named, "reconstruction": reconstruction, "z": result.z, "steps": result.steps,
-                "converged": result.converged,
-            }  # fmt: skip
-        return {
-            **out,
-            "residual_score": pool(result.residual_loss, weights, grid.segment_ids),
-            "discrimination_score": pool(result.discrimination_loss, weights, grid.segment_ids),
-            "reconstruction": stitch(reconstruction, grid),
-            "steps": tf.math.segment_max(result.steps, grid.segment_ids),
-            "converged": tf.math.segment_min(tf.cast(result.converged, tf.int32), grid.segment_ids) > 0,
-        }
+    @property
+    def _complexity(self):
+        return self.calibration and self.calibration.complexity
 
-    def _search_images(self, ready, images, sizes, steps=None):
-        """What the search finds of images, or of their tiles: `_Found`."""
-        searcher, build_terms = ready
-        grid = None
-        if self.tiling is None:
-            borders, segment_ids = whole_images(images)
-        else:
-            shape = tuple(tf.unstack(tf.shape(images)[:3]))
-            grid = tile_grid(sizes, shape, self.image_shape[:2], self.tiling.stride)
-            images, borders, segment_ids = extract_tiles(images, grid), grid.borders, grid.segment_ids
-        result = searcher(images, steps=steps)
-        return _Found(images, grid, result, build_terms(images, result, borders, segment_ids))
-
-    def _residual(self, found):
-        """The residual images `[N, H, W, C]` of what was found."""
-        residual = maps.residual_image(found.images, found.result.reconstruction)
-        return residual if found.grid is None else stitch(residual, found.grid)
-
-    def _make_ready(self):
-        """The `Searcher` and the `TermBuilder` of this detector, made when they are first asked for."""
-        if self._ready is None:
+    def _make_scorer(self):
+        """The `Scorer` of this detector, made when it is first asked for."""
+        if self._scorer is None:
             if not tf.executing_eagerly():
                 raise RuntimeError("Score a batch with predict() before a tf.function calls the detector: it isn't ready yet.")
-            self._ready = self._build(self.execution)
-        return self._ready
+            self._scorer = self._build(self.execution)
+        return self._scorer
 
     def _build(self, execution):
         if self._basis is None:
@@ -493,7 +439,8 @@ class AnoGAN(SavableModel):
         pretext = None
         if self.classifier is not None and self.score_settings.score == "complexity" and self.score_settings.pretext:
             pretext = pretext_loss(self.discriminator, self.classifier, self.image_shape, execution.precision)
-        return Searcher.build(*parts, **options), TermBuilder(self.score_settings, execution.block, pretext, self.memory_bank)
+        terms = TermBuilder(self.score_settings, execution.block, pretext, self.memory_bank)
+        return Scorer(Searcher.build(*parts, **options), terms, self.tiling, self.image_shape)
 
     def _check_calibration(self):
         """Raise a ValueError unless the calibration is there where it is needed, and holds for these settings."""
