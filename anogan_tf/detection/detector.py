@@ -1,7 +1,6 @@
 """The detector: how anomalous an image is, and where (AnoGAN, Schlegl et al. 2017)."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -384,7 +383,10 @@ class AnoGAN(SavableModel):
             raise ValueError(f"threshold={threshold} must be a finite number, of float32.")
         # A server has no XLA, whatever this device has.
         scorer = self._build(dataclasses.replace(self.execution, jit_compile=False))
-        score = functools.partial(scorer.score, complexity=self._complexity)
+
+        def score(images, sizes):
+            return scorer.score(images, sizes, self._complexity)
+
         model = ServedModel(score, self.preprocessing, self.calibration, threshold, self.image_shape if self.tiling else None)
         return write_saved_model(model, filepath, warm_up)
 
