@@ -340,7 +340,7 @@ def run_benchmark(name, path, out, *, seeds=1, classes=None, methods=DEFAULT_MET
         classes: which are normal in turn; by default all of the benchmark.
         methods: names from `METHODS` or `SWEEPS`.
         epochs: of the GAN; by default the benchmark's.
-        progress: see `workflows.no_progress`.
+        progress: see `runtime.progress`.
 
     Returns:
         All rows of the file, a list of dicts.

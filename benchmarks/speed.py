@@ -85,7 +85,7 @@ def run_speed(out, *, epochs=EPOCHS, sizes=SIZES, progress=no_progress):
         out: the folder to write to.
         epochs: of training at the first size.
         sizes: what is measured.
-        progress: see `workflows.no_progress`.
+        progress: see `runtime.progress`.
 
     Returns:
         What `speed.json` holds: a dict of `machine`, `start`, `rows`, `ratios`, `modes` and `training`.

@@ -15,7 +15,7 @@ from anogan_tf.data.preprocessing import Preprocessing
 from anogan_tf.data.sources import FileSource, rows_to_score
 from anogan_tf.detection.complexity import ALIKE
 from anogan_tf.detection.detector import AnoGAN
-from anogan_tf.detection.scoring import score_batches
+from anogan_tf.detection.stream import score_batches
 from anogan_tf.detection.tiling import Tiling
 from anogan_tf.evaluation import baselines, metrics
 from anogan_tf.evaluation.evaluate import count_pixels, kind_of, masks_of

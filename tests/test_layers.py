@@ -31,7 +31,7 @@ ROOMS = {
     "training": "trainer objectives gan encoder callbacks",
     "search": "settings optimizers blocks search searcher",
     "serving": "decoding warmup saved_model",
-    "detection": "maps tiling memory_bank complexity terms scorer calibration detector scoring trajectory",
+    "detection": "maps tiling memory_bank complexity terms scorer calibration detector stream trajectory",
     "evaluation": "metrics plots baselines evaluate report",
     "workflows": "options splits train score demo beam web_app",
     "cli": "console options demo train score evaluate prepare export page app",

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from anogan_tf.data.sources import FileSource
-from anogan_tf.detection import scoring
+from anogan_tf.detection import stream
 from anogan_tf.evaluation import plots
 from anogan_tf.runtime.progress import no_progress
 from anogan_tf.workflows import score as workflow
@@ -28,7 +28,7 @@ def test_a_wrong_path_leaves_the_old_scores_alone(tiny_detector, pixels, tmp_pat
 
 
 def test_progress_counts_each_image_once_it_is_scored(tiny_detector, pixels, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "FILES_AT_ONCE", 16)
+    monkeypatch.setattr(stream, "FILES_AT_ONCE", 16)
     tiny_detector.calibrate(pixels[:20])
     np.save(tmp_path / "queries.npy", pixels)
     (tmp_path / "broken.png").touch()
@@ -71,7 +71,7 @@ def test_scoring_again_leaves_nothing_of_the_run_before(tiny_detector, pixels, t
 @pytest.fixture
 def queries(tiny_detector, pixels, tmp_path, monkeypatch):
     """A folder of 40 pictures and one that can't be read, to be scored eight at a time."""
-    monkeypatch.setattr(scoring, "FILES_AT_ONCE", 8)
+    monkeypatch.setattr(stream, "FILES_AT_ONCE", 8)
     tiny_detector.calibrate(pixels[:20])
     (tmp_path / "queries").mkdir()
     for row, image in enumerate(pixels):

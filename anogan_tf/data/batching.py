@@ -8,13 +8,13 @@ from anogan_tf.data.preprocessing import to_network
 PIXELS_AT_ONCE = 2**22  # of a batch of images that are cut into tiles; all their tiles are in memory together
 
 
-def batch_by_pixels(items, most, image=lambda item: item, pixels=PIXELS_AT_ONCE):
-    """Yield lists of items: `most` of them, fewer where their images `[h, w, C]` would fill up to more than so many pixels."""
+def batch_by_pixels(items, max_items, image=lambda item: item, pixels=PIXELS_AT_ONCE):
+    """Yield lists of `max_items` items, fewer where their images `[h, w, C]` would fill up to more than so many pixels."""
     group: list = []
     larger = np.zeros(2, int)
     for item in items:
         with_it = np.maximum(larger, image(item).shape[:2])
-        if group and (len(group) == most or (len(group) + 1) * with_it.prod() > pixels):
+        if group and (len(group) == max_items or (len(group) + 1) * with_it.prod() > pixels):
             yield group
             group, with_it = [], np.array(image(item).shape[:2])
         group.append(item)

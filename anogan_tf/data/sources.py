@@ -326,17 +326,17 @@ def fill_pool(
     Returns:
         `Pool`.
     """
-    pixels, owners, digest = DiskArray(shape, folder), [], hashlib.sha256()
+    pixels, source_rows, digest = DiskArray(shape, folder), [], hashlib.sha256()
     skipped: list[DecodedImage] = []
     for sample in readable(read_samples(source, preprocessing, rows, strict=strict), skipped, on_progress):
         kept = cut(sample.row, to_pixels(sample.image))
         pixels.append(kept)
         digest.update(np.ascontiguousarray(kept, np.float32).data)
-        owners.append(np.full(len(kept), sample.row))
+        source_rows.append(np.full(len(kept), sample.row))
         on_progress()
-    if not owners:
+    if not source_rows:
         raise ValueError(none_readable(skipped))
-    return Pool(pixels, np.concatenate(owners), skipped, digest.hexdigest())
+    return Pool(pixels, np.concatenate(source_rows), skipped, digest.hexdigest())
 
 
 def read_infos(source, rows):

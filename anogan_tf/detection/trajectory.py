@@ -23,8 +23,8 @@ class SearchTrajectory:
     """
 
     def __init__(self, detector: AnoGAN, steps: Sequence[int] | None = None) -> None:
-        most = detector.search_settings.steps or 0
-        self.steps = tuple(steps) if steps is not None else (*(count for count in SHOWN_STEPS if count < most), most)
+        max_steps = detector.search_settings.steps or 0
+        self.steps = tuple(steps) if steps is not None else (*(count for count in SHOWN_STEPS if count < max_steps), max_steps)
         if not self.steps or min(self.steps) < 0:
             raise ValueError(f"steps={self.steps}: name at least one number of steps, each 0 or more.")
         self._truncated_search = detector.with_settings(steps=max(self.steps), tolerance=0.0, score="loss").truncated_search()

@@ -178,26 +178,26 @@ def discriminator_score(detector: AnoGAN, queries: PixelArrays, batch_size: int 
     Args:
         detector: an `AnoGAN`.
         queries: pixels to score.
-        batch_size: images judged at once.
+        batch_size: images outputs at once.
 
     Returns:
         `[N]`.
     """
-    pixels, judged = detector.preprocessing.check(queries), judge(detector)
+    pixels, outputs = detector.preprocessing.check(queries), discriminator_outputs(detector)
     parts = (pixels[first : first + batch_size] for first in range(0, len(pixels), batch_size))
-    return np.concatenate([judged(detector.preprocessing(part))[0] for part in parts])
+    return np.concatenate([outputs(detector.preprocessing(part))[0] for part in parts])
 
 
-def judge(detector):
+def discriminator_outputs(detector):
     """What a detector's discriminator says of images `[N, H, W, C]` in [-1, 1], as a function to `(P_D [N], f(x) [N, F])`."""
     extractor = architectures.feature_extractor(detector.discriminator, detector.features)
     both = keras.Model(detector.discriminator.input, [detector.discriminator.output, extractor.output])
 
-    def judged(images):
+    def outputs(images):
         logits, features = (np.asarray(values) for values in both(images, training=False))
         return -logits[:, 0], features.reshape(len(features), -1)
 
-    return judged
+    return outputs
 
 
 def embed_features(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
@@ -236,6 +236,6 @@ def pca_detector(pixels, image_shape, components=COMPONENTS, **options):
     encoder.get_layer("latent").set_weights([pca.components_.T, -pca.mean_ @ pca.components_.T])
     generator.get_layer("components").set_weights([pca.components_, pca.mean_])
     # Judges nothing: its weight in the score is 0.
-    judged = layers.Dense(1, name="logit")(layers.Flatten(name=architectures.FEATURES)(layers.AveragePooling2D(16)(images)))
-    discriminator = keras.Model(images, judged)
+    outputs = layers.Dense(1, name="logit")(layers.Flatten(name=architectures.FEATURES)(layers.AveragePooling2D(16)(images)))
+    discriminator = keras.Model(images, outputs)
     return AnoGAN(generator, discriminator, encoder, mode="encoder", loss="f-anogan", kappa=0.0, **options)

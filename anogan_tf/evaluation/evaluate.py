@@ -14,7 +14,7 @@ from anogan_tf.data.sources import for_display, normal_rows, rows_to_score
 from anogan_tf.data.synthetic import SyntheticSource
 from anogan_tf.detection.detector import AnoGAN
 from anogan_tf.detection.maps import as_rgb, overlay, smooth
-from anogan_tf.detection.scoring import SCORE_COLUMNS, score_batches
+from anogan_tf.detection.stream import SCORE_COLUMNS, score_batches
 from anogan_tf.detection.trajectory import SearchTrajectory
 from anogan_tf.evaluation import baselines
 from anogan_tf.evaluation.metrics import PixelMetrics
@@ -116,7 +116,7 @@ def evaluate(
         seed: of samples.
         strict: whether an image or a mask that can't be read is an error; else it is skipped and listed, an image whose mask
             can't be used still counts as an image.
-        progress: see `workflows.no_progress`.
+        progress: see `runtime.progress`.
 
     Returns:
         `Evaluation`.
@@ -198,7 +198,7 @@ class _Seen:
 
     def __init__(self, detector, sample, baseline_source, strict):
         self._detector, self._probed, self._strict = detector, baseline_source, strict
-        self._judge: Any = None if detector.tiling else baselines.judge(detector)
+        self._outputs: Any = None if detector.tiling else baselines.discriminator_outputs(detector)
         self.rows, self.entries, self.skipped, self.pixels, self.results = [], [], [], {}, {}
         self.small, self.discriminator = [], []  # for the baselines; P_D
         self._embedded, self._followed = (
@@ -217,7 +217,7 @@ class _Seen:
             traced, size = self.traced[sample.entry.normal], sample.image[..., 0].size
             if sample.row in self._followed and len(traced) < max(2, TRACED_PIXELS // size):
                 traced.append(sample.image)
-        if self._judge is not None:
+        if self._outputs is not None:
             self._look(batch)
 
     def _count(self, sample, residual, mask):
@@ -235,7 +235,7 @@ class _Seen:
 
     def _look(self, batch):
         images = np.stack([sample.image for sample in batch])
-        scores, features = self._judge(images)
+        scores, features = self._outputs(images)
         self.discriminator.append(scores)
         if self._probed:
             self.small.append(_small(to_pixels(images)))
@@ -365,7 +365,7 @@ def show(detector, source, evaluation, rows):
         detector: the `AnoGAN`.
         source: what was evaluated, a source with the evaluation's rows.
         evaluation: the `Evaluation`.
-        rows: of it.
+        rows: numbers of its images.
 
     Returns:
         `{row: Shown}`.

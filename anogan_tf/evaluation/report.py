@@ -62,7 +62,8 @@ def write_report(
         detector, source, rows, baseline_source, seed, strict, progress: as for `evaluate`.
         out: the folder.
         title: of the page.
-        used: what the model was trained and calibrated on, see `workflows.load_training_names`; what of it is evaluated is told.
+        used: what the model was trained and calibrated on, see `workflows.splits.load_training_names`; what of it is
+            evaluated is told.
 
     Returns:
         `(numbers, evaluation)`: the dict that `metrics.json` holds, and the `Evaluation`.

@@ -244,15 +244,15 @@ def check_pair(generator, discriminator, features=FEATURES):
         generator, discriminator: functional models.
         features: name of the discriminator's layer f.
     """
-    made, judged = generator.output_shape[1:], discriminator.input_shape[1:]
-    if len(generator.input_shape) != 2 or len(made) != 3:
+    generated, taken = generator.output_shape[1:], discriminator.input_shape[1:]
+    if len(generator.input_shape) != 2 or len(generated) != 3:
         raise ValueError(f"The generator maps {generator.input_shape} to {generator.output_shape}; it must map z to images.")
-    if made != judged:
-        raise ValueError(f"The generator makes images of shape {made}, the discriminator takes {judged}; they must agree.")
+    if generated != taken:
+        raise ValueError(f"The generator makes images of shape {generated}, the discriminator takes {taken}; they must agree.")
     if discriminator.output_shape[1:] != (1,):
         raise ValueError(f"The discriminator gives {discriminator.output_shape}; it must give one logit for each image, [N, 1].")
     feature_extractor(discriminator, features)
-    return made
+    return generated
 
 
 def check_sizes(generator, image_shape, latent_dim):

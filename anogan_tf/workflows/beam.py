@@ -19,7 +19,7 @@ from anogan_tf.data.batching import PIXELS_AT_ONCE
 from anogan_tf.data.entries import entries_of, is_image_name, read_entry
 from anogan_tf.data.pixel_checks import check_pixels
 from anogan_tf.data.tfds_sets import read_shard
-from anogan_tf.detection.scoring import ANOMALY, SCORE_COLUMNS, score_columns
+from anogan_tf.detection.stream import ANOMALY, SCORE_COLUMNS, score_columns
 from anogan_tf.runtime.types import PathLike
 from anogan_tf.serving.saved_model import SIGNATURES
 

@@ -10,7 +10,7 @@ import numpy as np
 from anogan_tf.data.embedded import EMBEDDED_CLASSES, load_embedded
 from anogan_tf.data.sources import ArraySource
 from anogan_tf.detection.detector import SCORING_BATCH
-from anogan_tf.detection.scoring import SCORE_COLUMNS, score_columns
+from anogan_tf.detection.stream import SCORE_COLUMNS, score_columns
 from anogan_tf.evaluation import baselines, metrics, plots
 from anogan_tf.evaluation.report import write_report
 from anogan_tf.runtime.files import replacing, replacing_folder

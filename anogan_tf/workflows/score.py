@@ -12,7 +12,7 @@ from PIL import Image
 from anogan_tf.data.entries import DecodedImage
 from anogan_tf.data.preprocessing import to_pixels
 from anogan_tf.detection.maps import overlay, smooth
-from anogan_tf.detection.scoring import ANOMALY, SCORE_COLUMNS, score_batches, score_columns
+from anogan_tf.detection.stream import ANOMALY, SCORE_COLUMNS, score_batches, score_columns
 from anogan_tf.evaluation import plots
 from anogan_tf.runtime.files import locked, replacing
 from anogan_tf.runtime.progress import no_progress
@@ -52,7 +52,7 @@ def score_files(
         strict: whether an image that can't be read ends the run.
         resume: whether to keep what an interrupted call with the same arguments wrote, if one did, and to score the others.
         record: a dict that says which model this is; with another, there is no going on.
-        progress: see `workflows.no_progress`.
+        progress: see `runtime.progress`.
 
     Returns:
         `Scored`, of the folder as a whole.

@@ -68,7 +68,7 @@ def train_gan(
         epochs, batch_size: as for `GAN.fit`.
         label_smoothing: as for `GAN.compile`.
         warn: as for `TrainingMonitor`.
-        progress: makes a progress display, see `no_progress`.
+        progress: makes a progress display, see `runtime.progress`.
 
     Returns:
         The trained `GAN`.
@@ -92,7 +92,7 @@ def train_encoder(gan, pixels, state, *, epochs, batch_size=ENCODER_BATCH, progr
         pixels: as for `EncoderTrainer.fit_on`.
         state: a folder for `encoder.keras` (networks and optimizer) and `encoder.csv`.
         epochs, batch_size: as for `EncoderTrainer.fit`.
-        progress: makes a progress display, see `no_progress`.
+        progress: makes a progress display, see `runtime.progress`.
         **options: as for `EncoderTrainer.from_gan`.
 
     Returns:

@@ -11,7 +11,7 @@ import numpy as np
 from anogan_tf.data.entries import DecodedImage
 from anogan_tf.data.sources import FileSource, read_samples, readable
 from anogan_tf.detection.maps import OPACITY, as_rgb, overlay
-from anogan_tf.detection.scoring import score_batches
+from anogan_tf.detection.stream import score_batches
 from anogan_tf.detection.trajectory import SearchTrajectory
 from anogan_tf.evaluation import plots
 from anogan_tf.workflows.score import DISPLAY_SIDE, score_files
@@ -62,14 +62,14 @@ def answer(detector, trajectory, path):
     ((sample,), results, residuals) = batches[0]
     shape = sample.display.shape[:2]
     heat = np.asarray(detector.preprocessing.restore(detector.heatmap(residuals), shape))[0]
-    unfolded = trajectory(sample.image[np.newaxis])["reconstruction"][:, 0]
+    generated = trajectory(sample.image[np.newaxis])["reconstruction"][:, 0]
     return Answer(
         _verdict(detector, source, results),
         plots.score_among_normals(detector.calibration.scores, float(results["score"][0]), detector.threshold),
         sample.display,
         heat,
         as_rgb(results["reconstruction"][0]),
-        [(_enlarged(as_rgb(made), STRIP_SIDE), title) for made, title in zip(unfolded, trajectory.titles)],
+        [(_enlarged(as_rgb(picture), STRIP_SIDE), title) for picture, title in zip(generated, trajectory.titles)],
     )
 
 
@@ -178,7 +178,7 @@ class _Desk:
     """What the page does: from what was dropped on it to what its fields show."""
 
     def __init__(self, detector):
-        self._detector, self._unfolding = detector, SearchTrajectory(detector)
+        self._detector, self._trajectory = detector, SearchTrajectory(detector)
         self._folder = tempfile.TemporaryDirectory(prefix="anogan-app-")
 
     def look(self, path, opacity):
@@ -186,7 +186,7 @@ class _Desk:
         if path is None:
             return (None,) * 6
         try:
-            found = answer(self._detector, self._unfolding, path)
+            found = answer(self._detector, self._trajectory, path)
         except (ValueError, OSError) as error:
             return f"## Not scored\n\n{error}", *(None,) * 5
         answered = (found.picture, found.heat)
