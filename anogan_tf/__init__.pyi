@@ -44,7 +44,7 @@ from .networks.architectures import build_generator as build_generator
 from .networks.architectures import feature_extractor as feature_extractor
 from .search.search import Networks as Networks
 from .search.search import SearchResult as SearchResult
-from .search.search import search as search
+from .search.search import latent_search as latent_search
 from .search.settings import ExecutionSettings as ExecutionSettings
 from .search.settings import SearchSettings as SearchSettings
 from .training.callbacks import Checkpoint as Checkpoint

@@ -23,12 +23,13 @@ from anogan_tf.detection.terms import split_settings
 from anogan_tf.evaluation import baselines, metrics, plots
 from anogan_tf.runtime.files import locked, replacing
 from anogan_tf.runtime.progress import no_progress
-from anogan_tf.runtime.provenance import markdown_table, versions
+from anogan_tf.runtime.provenance import versions
 from anogan_tf.search.settings import PAPER
 from anogan_tf.training.objectives import OBJECTIVES
 from anogan_tf.workflows.splits import split_normals
 from anogan_tf.workflows.train import ENCODER_SHARE, train_networks
 from benchmarks.autoencoder import train_autoencoder
+from benchmarks.tables import markdown_table
 
 CALIBRATED = 1000  # training images that complexity is learnt from
 SAMPLE = 1000  # test images that a search of 500 steps scores, drawn from each class in proportion
@@ -133,7 +134,7 @@ class Run:
     def detector(self, objective="dcgan", self_supervision=0.0):
         """An `AnoGAN` with an encoder, its GAN trained with that objective and weight of the second task.
 
-        With a second task it sees nothing of `held_out`: what it learnt by heart would not pretext it.
+        With a second task it sees nothing of `held_out`: of what it learnt by heart its pretext loss would be too low.
         """
 
         def train(pixels, shape):
@@ -240,7 +241,7 @@ def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, remembers
         settings["block"] = None
 
     def detector(run):
-        memory = run.memory_bank if remembers else None
+        memory = run.memory if remembers else None
         found = run.detector(objective, self_supervision).with_settings(memory_bank=memory, **settings)
         if settings.get("score") == "complexity":
             found.calibrate(run.held_out if self_supervision else run.normals)

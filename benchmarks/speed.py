@@ -24,12 +24,13 @@ from anogan_tf.networks import architectures, losses
 from anogan_tf.runtime.backend import keras
 from anogan_tf.runtime.files import replacing
 from anogan_tf.runtime.progress import no_progress
-from anogan_tf.runtime.provenance import machine, markdown_table
+from anogan_tf.runtime.provenance import machine
 from anogan_tf.search.settings import PAPER
 from anogan_tf.training.gan import GAN
 from anogan_tf.training.trainer import TRAINING_BATCH
 from anogan_tf.workflows.splits import split_normals
 from anogan_tf.workflows.train import EPOCHS, train_networks
+from benchmarks.tables import markdown_table
 
 layers = keras.layers
 

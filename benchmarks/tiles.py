@@ -22,11 +22,11 @@ from anogan_tf.evaluation.evaluate import count_pixels, kind_of, masks_of
 from anogan_tf.evaluation.metrics import PixelMetrics
 from anogan_tf.runtime.files import replacing
 from anogan_tf.runtime.progress import no_progress
-from anogan_tf.runtime.provenance import markdown_table
 from anogan_tf.workflows.options import TrainingOptions
 from anogan_tf.workflows.score import draw_sheet
 from anogan_tf.workflows.train import TILE_EPOCHS, TILES, calibrate_on, read_normals, train
 from benchmarks.one_class import MISTAKES, TITLES, append_row, dated, read_rows, rows_of
+from benchmarks.tables import markdown_table
 
 NORMAL, EVERY = "good", "all"
 KINDS = {"MT_Free": NORMAL, **{f"MT_{kind.capitalize()}": kind for kind in ("blowhole", "crack", "break", "uneven", "fray")}}

@@ -63,10 +63,10 @@ def fuzz_parser(name, runs):
     import atheris
 
     with atheris.instrument_imports(
-        include=["anogan_tf.data", "anogan_tf.records", "anogan_tf.archives", "numpy.lib", "csv", "zipfile"]
+        include=["anogan_tf.data", "anogan_tf.runtime.provenance", "anogan_tf.runtime.archives", "numpy.lib", "csv", "zipfile"]
     ):
-        import anogan_tf.archives
-        import anogan_tf.records  # noqa: F401
+        import anogan_tf.runtime.archives
+        import anogan_tf.runtime.provenance  # noqa: F401
 
     folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
     target = targets(folder)[name]

@@ -48,7 +48,7 @@ def small(monkeypatch):
 
 @pytest.mark.usefixtures("networks")
 def test_every_method_has_its_row(digits, tmp_path):
-    names = (*one_class.DEFAULT_METHODS, "pretext", "wgan-gp", "lambda=0.5")
+    names = (*one_class.DEFAULT_METHODS, "neighbours", "wgan-gp", "lambda=0.5")
     rows = one_class.run_benchmark("mnist", digits, tmp_path, classes=["0"], methods=names, epochs=1)
     assert {row["method"] for row in rows} == set(names)
     for row in rows:

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from anogan_tf.networks import latent
-from anogan_tf.search.search import Networks, compile_stages, sample_starts, search, stages, whitening_basis
+from anogan_tf.search.search import Networks, compile_stages, latent_search, sample_starts, stages, whitening_basis
 from anogan_tf.search.settings import SearchSettings
 
 RESIDUAL_ONLY = SearchSettings(weight=0.0, steps=400, learning_rate=0.05, tolerance=0.0, candidates=1)
@@ -40,7 +40,7 @@ def unpad(*rows):
 
 def run(generator, images, settings, compared=doubled, starts=None, dimension=1, block=BLOCK):
     starts = sample_starts(settings, dimension) if starts is None else tf.constant(starts, tf.float32)
-    return tf.function(lambda images: search(Networks(generator, compared), images, starts, settings, block=block))(images)
+    return tf.function(lambda images: latent_search(Networks(generator, compared), images, starts, settings, block=block))(images)
 
 
 def test_finds_the_query_of_an_identity():
@@ -170,7 +170,7 @@ def test_one_trace_whatever_the_number_of_images():
     compiled = compile_stages(networks, settings)
     starts = sample_starts(settings, 2)
     everything = tf.function(
-        lambda images: search(networks, images, starts, settings, block=BLOCK, compiled=compiled),
+        lambda images: latent_search(networks, images, starts, settings, block=BLOCK, compiled=compiled),
         input_signature=[tf.TensorSpec((None, 1, 2, 1), tf.float32)],
     )
     for count in (1, 3, 4, 5, 23):
@@ -207,7 +207,7 @@ def test_what_a_processor_does_with_left_over_rows_reaches_no_image(block):
     settings = RESIDUAL_ONLY.replace(mode="refine", steps=2, candidates=1, weight=0.1)
     images = tf.constant(np.random.default_rng(0).uniform(-1, 1, (23, 1, 2, 1)), tf.float32)
     networks = Networks(*(in_panels(network) for network in (identity, doubled, half)))
-    searched = tf.function(lambda: search(networks, images, sample_starts(settings, 2), settings, block=block))
+    searched = tf.function(lambda: latent_search(networks, images, sample_starts(settings, 2), settings, block=block))
     exact = searched()
     for panel in (2, 3, 4, 6, 8):
         size.assign(panel)
@@ -242,24 +242,24 @@ def test_the_encoder_alone_and_as_a_start():
     settings = dataclasses.replace(RESIDUAL_ONLY.replace(mode="encoder"), weight=0.0)
     drawn = sample_starts(settings, 2)
     assert drawn.shape == (0, 2)
-    alone = search(networks, images, drawn, settings)
+    alone = latent_search(networks, images, drawn, settings)
     np.testing.assert_allclose(alone.z, images[:, 0, :, 0] / 2)
     assert alone.steps.numpy().tolist() == [0, 0]
-    refined = search(networks, images, drawn, settings.replace(mode="refine", steps=30))
+    refined = latent_search(networks, images, drawn, settings.replace(mode="refine", steps=30))
     np.testing.assert_allclose(refined.z, images[:, 0, :, 0], atol=0.01)
 
 
 def test_the_encoder_is_one_candidate_of_many():
     images = unpad([0.8], [0.1])
     settings = SearchSettings(mode="refine", weight=0.0, steps=0, candidates=2, tolerance=0.0)
-    result = search(Networks(identity, doubled, half), images, tf.constant([[0.75]]), settings)
+    result = latent_search(Networks(identity, doubled, half), images, tf.constant([[0.75]]), settings)
     np.testing.assert_allclose(result.z[:, 0], [0.75, 0.05])
 
 
 def test_f_anogans_score_is_a_mean_of_squares():
     images = unpad([0.8, -0.4])
     settings = SearchSettings(mode="encoder", loss="f-anogan", kappa=0.5, weight=0.9)
-    result = search(Networks(identity, doubled, half), images, sample_starts(settings, 2), settings)
+    result = latent_search(Networks(identity, doubled, half), images, sample_starts(settings, 2), settings)
     squares = np.mean([0.4**2, 0.2**2])
     np.testing.assert_allclose(result.residual_loss, [squares], rtol=1e-6)
     np.testing.assert_allclose(result.discrimination_loss, [4 * squares], rtol=1e-6)
@@ -284,7 +284,13 @@ def test_refilled_rows_change_nothing_but_the_rounds():
         rounds.assign(0)
         results[refill] = tf.function(
             functools.partial(
-                search, networks, sampled=starts, settings=settings, block=4, compiled=plain._replace(step=counted), refill=refill
+                latent_search,
+                networks,
+                sampled=starts,
+                settings=settings,
+                block=4,
+                compiled=plain._replace(step=counted),
+                refill=refill,
             )
         )(images=images)
         needed[refill] = int(rounds)

@@ -24,6 +24,12 @@ def test_every_public_name_is_there_and_documented():
         anogan_tf.nothing
 
 
+def test_no_public_name_is_hidden_by_a_sub_package():
+    """Once it is imported, a sub-package is the attribute of its name."""
+    wings = {path.parent.name for path in Path(anogan_tf.__file__).parent.glob("*/__init__.py")}
+    assert wings and not wings & set(anogan_tf.__all__)
+
+
 def test_every_promise_of_the_readme_has_a_test():
     root = Path(__file__).parent
     kept = set(re.findall(r'promise\("([^"]+)"\)', "".join(path.read_text() for path in root.glob("test_*.py"))))

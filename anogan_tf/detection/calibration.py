@@ -48,7 +48,7 @@ class Calibration:
 
         Args:
             scores: `[n]`.
-            smoothed: n arrays, the smoothed residuals of each or `subsample` ones.
+            smoothed: n arrays, the smoothed residuals of each, or what `subsample` keeps of them.
             false_positive_rate: between 0 and 1.
             settings: a dict.
             complexity: a `Complexity` or None.

@@ -178,7 +178,7 @@ def discriminator_score(detector: AnoGAN, queries: PixelArrays, batch_size: int 
     Args:
         detector: an `AnoGAN`.
         queries: pixels to score.
-        batch_size: images outputs at once.
+        batch_size: images judged at once.
 
     Returns:
         `[N]`.

@@ -196,8 +196,8 @@ def check_both_kinds(normal, skipped=()):
 class _Seen:
     """What is kept of each image while they pass by, in bounded memory but for a few numbers and small pictures."""
 
-    def __init__(self, detector, sample, baseline_source, strict):
-        self._detector, self._probed, self._strict = detector, baseline_source, strict
+    def __init__(self, detector, sample, with_baselines, strict):
+        self._detector, self._with_baselines, self._strict = detector, with_baselines, strict
         self._outputs: Any = None if detector.tiling else baselines.discriminator_outputs(detector)
         self.rows, self.entries, self.skipped, self.pixels, self.results = [], [], [], {}, {}
         self.small, self.discriminator = [], []  # for the baselines; P_D
@@ -237,7 +237,7 @@ class _Seen:
         images = np.stack([sample.image for sample in batch])
         scores, features = self._outputs(images)
         self.discriminator.append(scores)
-        if self._probed:
+        if self._with_baselines:
             self.small.append(_small(to_pixels(images)))
         for sample, feature in zip(batch, features):
             if sample.row in self._embedded:

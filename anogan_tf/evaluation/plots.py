@@ -88,7 +88,8 @@ def search_strip(queries: Sequence[Array], reconstructions: np.ndarray, losses: 
 
     Args:
         queries: `[N, H, W, C]` in [0, 1].
-        reconstructions: `[S, N, H, W, C]` in [0, 1], and losses: `[S, N]`, as `SearchTrajectory` gives them.
+        reconstructions: `[S, N, H, W, C]` in [0, 1], as `SearchTrajectory` gives them.
+        losses: `[S, N]`, likewise.
         titles: S strings, the `titles` of the `SearchTrajectory`.
 
     Returns:

@@ -17,7 +17,7 @@ LATENT_DIM = 32
 COARSEST = 4  # pixels
 WIDEST = 8  # no stage has more than this many times `base_filters`
 FEATURES = "features"  # the discriminator's intermediate layer, f in the paper
-NORMALISATIONS = ("batch", "layer", "spectral")
+NORMALIZATIONS = ("batch", "layer", "spectral")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +127,8 @@ def build_discriminator(
     Returns:
         A functional `keras.Model` named "discriminator", `[N, H, W, C]` in [-1, 1] to `[N, 1]` float32 logits.
     """
-    if normalization not in NORMALISATIONS:
-        raise ValueError(f"normalization={normalization!r} is not one of {list(NORMALISATIONS)}.")
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(f"normalization={normalization!r} is not one of {list(NORMALIZATIONS)}.")
     initial = _Initializers(seed + 1)
     images, x = _convolutions(image_shape, architecture(preset, base_filters), initial, normalization)
     x = layers.Flatten(name="flatten")(x)

@@ -1,4 +1,4 @@
-"""One file per model, written beside and renamed; loaded with errors that name the file."""
+"""Files and folders written beside and renamed; locks; folders of versions."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""What is written down beside a measurement: the machine, the versions, the day; rows as a Markdown table."""
+"""What is written down beside a measurement: machine, versions, day; a run's record, and whether another run goes on with it."""
 
 import datetime
 import json
@@ -85,12 +85,3 @@ def _processor():
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def markdown_table(rows):
-    """Dicts with the same keys as a Markdown table; None is an empty cell."""
-    if not rows:
-        return "-"
-    head = list(rows[0])
-    lines = [head, ["---"] * len(head), *([row[key] for key in head] for row in rows)]
-    return "\n".join("| " + " | ".join("" if cell is None else str(cell) for cell in line) + " |" for line in lines)

@@ -50,7 +50,8 @@ def run_queue(step, first, images, features, image_ids, starts, block, refill):
     Args:
         step: of `Stages`.
         first: from starts to `_Rows` before their first step.
-        images, features, block, refill: as in `search`.
+        images, block, refill: as in `latent_search`.
+        features: f of each image, `[N, ...]`, of `Stages.init`.
         image_ids: `[R]`, which image each row searches for.
         starts: `[R, latent_dim]`.
 

@@ -103,7 +103,7 @@ def sample_starts(settings, latent_dim):
     return latent.draw(settings.prior, settings.num_sampled_starts, latent_dim, (settings.seed, 0))
 
 
-def search(
+def latent_search(
     networks: Networks,
     images: tf.Tensor | Array,
     sampled: tf.Tensor,
@@ -164,7 +164,7 @@ def stages(networks, settings):
 
 
 def compile_stages(networks, settings, jit_compile=False):
-    """`stages` as `tf.function`s with one trace each for the settings' block, whatever the number of images."""
+    """`stages` as `tf.function`s with one trace each for blocks of one size, whatever the number of images."""
     plain = stages(networks, settings)
     # Nothing here is Python control flow over tensors; looking for some would only take time.
     compiled = functools.partial(tf.function, autograph=False)

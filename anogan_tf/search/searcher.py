@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from anogan_tf.networks.architectures import feature_extractor
 from anogan_tf.networks.inference import for_inference
-from anogan_tf.search.search import Networks, SearchResult, compile_stages, search, whitening_basis
+from anogan_tf.search.search import Networks, SearchResult, compile_stages, latent_search, whitening_basis
 
 
 class Searcher:
@@ -44,10 +44,10 @@ class Searcher:
 
         Args:
             images: `[N, H, W, C]` in [-1, 1].
-            steps, refill: as for `search`.
+            steps, refill: as for `latent_search`.
         """
         options = {"block": self.execution.block, "compiled": self.stages, "refill": refill, "steps": steps}
-        return search(self.networks, images, tf.constant(self._starts), self.settings, **options)
+        return latent_search(self.networks, images, tf.constant(self._starts), self.settings, **options)
 
 
 def feature_network(discriminator, settings, features):

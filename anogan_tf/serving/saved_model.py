@@ -34,7 +34,7 @@ class ServedModel(NamedTuple):
 
     Attributes:
         score: TensorFlow operations from images `[N, H, W, C]` in [-1, 1] and their sizes `[N, 2]` to a dict of tensors, as
-            `AnoGAN.call` gives them without a calibration.
+            `AnoGAN.predict` gives them, without `p_value` and `is_anomaly`.
         preprocessing: the `Preprocessing` from pixels of any size to those images.
         calibration: a `Calibration`, or None for signatures without `p_value` and `heatmap`.
         threshold: scores above it are anomalous.

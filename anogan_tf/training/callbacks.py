@@ -1,4 +1,4 @@
-"""Keras callbacks: sample grids and checkpoints while a GAN trains, progress for a caller's own display."""
+"""Keras callbacks: sample grids, checkpoints, and a monitor of a GAN's training."""
 
 import time
 import warnings

@@ -40,7 +40,7 @@ class EncoderTrainer(ImageTrainer):
         kappa: weight of the features in "izi_f".
         features: name of the discriminator's layer f.
         preset, base_filters: of the built encoder, see `build_encoder`.
-        prior: what the generator's z is sample_across_replicas from, "normal" or "uniform".
+        prior: what the generator's z is drawn from, "normal" or "uniform".
         seed: of the initial weights, the latent vectors and the order of the images.
     """
 

@@ -33,12 +33,12 @@ class GAN(ImageTrainer):
         latent_dim: length of z, by default 32.
         preset: "light" or "paper", see `build_generator`.
         base_filters: filters of the finest stage, in place of the preset's.
-        prior: what z is sample_across_replicas from, "normal" N(0, 1) or "uniform" [-1, 1].
+        prior: what z is drawn from, "normal" N(0, 1) or "uniform" [-1, 1].
         objective: "dcgan"; "wgan-gp", a critic with layer normalization and a gradient penalty (Gulrajani et al. 2017), five
             of whose batches make one step of the generator; or "hinge" with spectral normalization (Miyato et al. 2018).
         self_supervision: weight of a second task of the discriminator: to tell which of some turns and shifts a real image has
-            been through (as Chen et al. 2019, arXiv 1811.11212, have it for turns); 0 for none. How surprised the discriminator
-            is by those of a query is a score of its own, see `AnoGAN`.
+            been through (as Chen et al. 2019, arXiv 1811.11212, have it for turns); 0 for none. Its loss in that task on a
+            query is a term of the score "complexity", see `ScoreSettings`.
         seed: of the initial weights, the latent vectors and the order of the images.
         generator, discriminator: your own networks in place of the built ones, as `build_generator` and
             `build_discriminator` describe them.
@@ -159,7 +159,7 @@ class GAN(ImageTrainer):
                 f"objective={self.objective!r} trains the generator in some steps only, which no strategy of "
                 "tf.distribute can share out; take 'dcgan' or 'hinge' on several devices."
             )
-        # Everything random is sample_across_replicas from (seed, step): a resumed run is the same run.
+        # Everything random is drawn from (seed, step): a resumed run is the same run.
         seed = tf.stack([self.seed, step])
         z = sample_across_replicas(tf.shape(real)[0], lambda count: latent.draw(self.prior, count, self.latent_dim, seed))
         with tf.GradientTape() as generator_tape:
@@ -228,7 +228,7 @@ class GAN(ImageTrainer):
         return losses.transform_loss(self.classifier(features, training=training), numbers)
 
     def _gradient_penalty(self, real, fake, step):
-        """At points sample_across_replicas uniformly from the lines between pairs of real and generated images, `[N]`."""
+        """At points drawn uniformly from the lines between pairs of real and generated images, `[N]`."""
         seed = tf.stack([self.seed, -1 - step])  # not the latent vectors' draws
         share = tf.random.stateless_uniform((tf.shape(real)[0], 1, 1, 1), seed, alg="philox")
         between = share * real + (1.0 - share) * fake

@@ -73,7 +73,7 @@ class ImageTrainer(SavableModel):
 
         Args:
             x: pixels as they come: array `[N, h, w]` or `[N, h, w, c]` (uint8, uint16, or float in [0, 1]), a list of images
-                of differing sizes, a `data.DiskArray`, or a batched `tf.data.Dataset` (labels beside the pixels are
+                of differing sizes, a `data.disk.DiskArray`, or a batched `tf.data.Dataset` (labels beside the pixels are
                 ignored). All but a dataset are shuffled anew for each pass, and what doesn't fill a batch waits for the
                 next one.
             y: none; the images are all there is to learn from.
@@ -199,7 +199,7 @@ class ImageTrainer(SavableModel):
         """The images changed at random as the preprocessing says, here alone: never when they are scored."""
         if not self.preprocessing.augment:
             return images
-        step = tf.cast(self.batches_seen, tf.int32)  # sample_across_replicas from (seed, step): a resumed run is the same run
+        step = tf.cast(self.batches_seen, tf.int32)  # drawn from (seed, step): a resumed run is the same run
         return to_network(
             augment_images(to_pixels(images), self.preprocessing.augment, (self.seed, step), sample_across_replicas)
         )

@@ -10,7 +10,7 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions:
-    """Options of `workflows.train`, and of `anogan train`. None is the library's own default.
+    """Options of `workflows.train.train`, and of `anogan train`. None is the library's own default.
 
     What each means stands in its field's metadata, under "help"; `anogan train --help` and the documentation show it.
     """

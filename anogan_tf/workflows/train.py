@@ -141,9 +141,11 @@ def train_networks(
     """`train_gan`, and `train_encoder` where an encoder is wanted.
 
     Args:
+        pixels, state, image_shape, progress: as for `train_gan`.
         encoder: whether one is wanted.
         epochs: of the GAN; by default as `choose_epochs` has it.
         encoder_epochs: of the encoder; by default `ENCODER_SHARE` as many.
+        seed: of the weights, the latent vectors and the order of the images.
         **options: as for `train_gan`.
 
     Returns:
@@ -170,14 +172,15 @@ def infer_preprocessing(source, size, *, channels=None, value_range=None, **sett
     """The `Preprocessing` for the normal images of a source.
 
     Args:
+        source: a `FileSource` or `TfdsSource`.
         size: `(H, W)`, or `(None, None)` for images of their own size.
         channels: 1, 3 or None for what the images are.
         value_range: as for `Preprocessing`, or None to take it from the images where they have more than 8 bits.
         **settings: fit, scale, normalize, augment.
     """
-    heads = sources.read_infos(source, normal_rows(source))
-    channels = channels or sources.count_channels(heads)
-    value_range = value_range or sources.value_range(source, heads)
+    infos = sources.read_infos(source, normal_rows(source))
+    channels = channels or sources.count_channels(infos)
+    value_range = value_range or sources.value_range(source, infos)
     return Preprocessing((*size, channels), value_range=value_range, **settings)
 
 
