@@ -30,6 +30,12 @@ def test_no_public_name_is_hidden_by_a_sub_package():
     assert wings and not wings & set(anogan_tf.__all__)
 
 
+def test_no_test_is_passed_over_for_want_of_this_package():
+    """A module of ours that has moved would be missing as if it were another's that isn't installed."""
+    asked = 'importorskip("' + "anogan_tf"
+    assert [path.name for path in Path(__file__).parent.glob("*.py") if asked in path.read_text()] == []
+
+
 def test_every_promise_of_the_readme_has_a_test():
     root = Path(__file__).parent
     kept = set(re.findall(r'promise\("([^"]+)"\)', "".join(path.read_text() for path in root.glob("test_*.py"))))
