@@ -63,8 +63,8 @@ def read_tiles(path):
         kind = KINDS.get(Path(entry.path).relative_to(path).parts[0])
         if kind is None or not entry.group:
             raise ValueError(f"{table}: {entry.path} has no group, or lies in none of the folders {', '.join(KINDS)}.")
-        mask = "" if kind == NORMAL else str(Path(entry.path).with_suffix(".png"))
-        entries.append(entry._replace(label=kind, normal=kind == NORMAL, mask=mask, split=""))
+        masks = () if kind == NORMAL else (str(Path(entry.path).with_suffix(".png")),)
+        entries.append(entry._replace(label=kind, normal=kind == NORMAL, masks=masks, split=""))
     return FileSource(divide(entries))
 
 

@@ -15,6 +15,7 @@ import http.client
 import importlib.util
 import io
 import json
+import os
 import random
 import struct
 import sys
@@ -27,7 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".pgm", ".ppm",
+    ".tga",
+)  # fmt: skip
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 READ_BY_THE_SERVER = (PNG, JPEG, b"GIF8", b"BM")
 ORIENTATION = 0x0112  # the EXIF tag
@@ -376,6 +380,9 @@ def main(arguments=None):
                 failed += 1
             elif options.overlays:
                 write_overlay(options.overlays, f"{number:06d}-{path.stem[:60]}", content, answer)
+    except BrokenPipeError:  # whoever reads the lines, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ServingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -220,7 +220,9 @@ def fuzz_served(runs, seed, only):
     from anogan_tf.serving.decoding import decode_rows
 
     preprocessing = Preprocessing((28, 28, 1))
-    decode = tf.function(lambda rows: decode_rows(rows, preprocessing), input_signature=[tf.TensorSpec((None,), tf.string)])
+    decode = tf.function(
+        lambda rows: decode_rows(rows, preprocessing, 2**28), input_signature=[tf.TensorSpec((None,), tf.string)]
+    )
 
     def read(name, content):
         try:

@@ -77,7 +77,9 @@ def test_what_could_run_code_is_refused(saved, tmp_path, name, nested):
 def test_a_class_of_ones_own_is_named(saved, tmp_path):
     own = {"module": "mine", "class_name": "Block", "registered_name": "mine>Block"}
     path = write(tmp_path / "own.keras", with_layer(saved, own))
-    with pytest.raises(UnsafeFile, match="'mine>Block', which could run code; a class of your own is named in trusted="):
+    with pytest.raises(
+        UnsafeFile, match="'mine>Block', which could run code; classes of your own are named in trusted=.'mine>Block'."
+    ):
         check_archive(path)
     with pytest.raises(ValueError, match="(?s)can't be loaded as a model.*Block"):
         GAN.load(path, trusted=["mine>Block"])  # Keras doesn't know it

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tifffile
-from PIL import Image
+from PIL import Image, features
 
 from anogan_tf.data import sources
 from anogan_tf.data.embedded import load_embedded
-from anogan_tf.data.entries import read_picture
+from anogan_tf.data.entries import read_entry, read_picture
 from anogan_tf.data.layouts import list_images
 from anogan_tf.data.pictures import ImageInfo
 from anogan_tf.data.preprocessing import Preprocessing
 from anogan_tf.data.sources import FileSource, load_images, read_samples
+from anogan_tf.runtime.remarks import Remark
 
 rng = np.random.default_rng(0)
 
@@ -126,7 +127,8 @@ def test_a_palette_of_greys_is_grey(tmp_path):
 def test_a_moving_gif_is_its_first_picture(tmp_path):
     first, second = (Image.fromarray(picture()) for _ in range(2))
     first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
-    np.testing.assert_array_equal(read(tmp_path / "moving.gif")[..., 0], np.asarray(first))
+    with pytest.warns(Remark, match="moving.gif: the first of 2 pages"):
+        np.testing.assert_array_equal(read(tmp_path / "moving.gif")[..., 0], np.asarray(first))
 
 
 def read_saved(path, image):
@@ -147,7 +149,8 @@ def test_folders_are_read_to_any_depth_in_order(tmp_path):
         save(tmp_path / name, picture(int(rng.integers(8, 40)), 24))
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "._0.png").write_text("what a Mac leaves behind")
-    images = load_images(tmp_path)
+    with pytest.warns(Remark, match=r"lie in folders \(., a, b\)"):
+        images = load_images(tmp_path)
     assert images.names == [str(tmp_path / name) for name in ("0.png", "a/1.png", "a/deep/er/0.png", "b/2.png")]
     assert all(image.shape[1:] == (24, 1) and image.dtype == np.uint8 for image in images.pixels) and not images.skipped
 
@@ -214,7 +217,7 @@ def test_channels_follow_the_files(tmp_path):
 def test_nothing_to_read_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
         load_images(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="holds no images; looked for .png"):
+    with pytest.raises(ValueError, match="holds no images; looked for .apng"):
         load_images(tmp_path)
     (tmp_path / "bad.png").touch()
     with pytest.raises(ValueError, match="None of 1 images can be read; the first, .*bad.png"):
@@ -238,3 +241,129 @@ def test_names_that_are_not_utf8_are_read(tmp_path):
     os.rename(os.fsencode(tmp_path / "a.png"), os.fsencode(tmp_path) + b"/\xff.png")
     (sample,) = read_samples(FileSource.of(tmp_path), Preprocessing((16, 16, 1)))
     assert sample.image is not None and sample.entry.name.endswith("\\udcff.png")
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".jp2", ".pgm", ".ppm", ".tga", ".dib", ".pcx", ".sgi", ".mpo", ".avif"])
+def test_whatever_pillow_reads_is_taken(tmp_path, suffix):
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    smooth = np.tile(np.arange(0, 240, 10, np.uint8), (20, 1))
+    image = Image.fromarray(np.stack([smooth] * 3, -1)) if suffix == ".ppm" else Image.fromarray(smooth)
+    image.save(tmp_path / f"a{suffix}")
+    (entry,) = list_images(tmp_path)
+    assert np.abs(read_entry(entry).pixels[..., :1].astype(int) - smooth[..., None]).mean() < 4
+
+
+def test_a_picture_is_known_by_its_content(tmp_path):
+    pixels = save(tmp_path / "a.png", picture())
+    for name in ("scan", "a.jpg", "part.0001", "a.png.bak", "b.png~"):
+        (tmp_path / name).write_bytes((tmp_path / "a.png").read_bytes())
+    names = [Path(entry.path).name for entry in list_images(tmp_path)]
+    assert sorted(names) == ["a.jpg", "a.png", "part.0001", "scan"]
+    np.testing.assert_array_equal(read(tmp_path / "scan")[..., 0], pixels)
+
+
+@pytest.mark.parametrize(
+    "name, remedy",
+    [
+        ("a.heic", "save it as PNG or JPEG"), ("a.DNG", "develop it to a TIFF"), ("a.cr2", "develop it"), ("a.mp4", "ffmpeg"),
+        ("a.exr", "TIFF of floats"), ("a.czi", "OME-TIFF"), ("a.nrrd", "NIfTI"), ("a.fits", "TIFF or .npy"),
+    ],
+)  # fmt: skip
+def test_pictures_that_cannot_be_read_here_are_listed_with_the_remedy(tmp_path, name, remedy):
+    (tmp_path / name).write_bytes(b"II*\0" + bytes(100))
+    (entry,) = list_images(tmp_path)
+    assert remedy in read_entry(entry).reason
+
+
+def test_postscript_starts_no_program(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n")
+    assert "unknown format" in read_picture(tmp_path / "a.png").reason
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif", "a.gif", "a.webp", "a.apng"])
+def test_every_page_is_an_image_of_its_own(tmp_path, name):
+    pages = np.stack([picture() for _ in range(3)])
+    if name.endswith(".tif"):
+        tifffile.imwrite(
+            tmp_path / name,
+            pages,
+            photometric="minisblack",
+            **({"metadata": {"axes": "ZYX"}, "ome": True} if "ome" in name else {}),
+        )
+    else:
+        first, *others = (Image.fromarray(page) for page in pages)
+        options = {"lossless": True} if name.endswith("webp") else {"format": "PNG"} if name.endswith("apng") else {}
+        first.save(tmp_path / name, save_all=True, append_images=others, **options)
+    entries = list_images(tmp_path)
+    assert [entry.name for entry in entries] == [f"{tmp_path / name}#{number}" for number in (1, 2, 3)]
+    for entry, page in zip(entries, pages):
+        np.testing.assert_array_equal(read_entry(entry).pixels[..., :1], page[..., np.newaxis])
+    with pytest.warns(Remark, match=f"{name}: the first of 3 pages"):
+        np.testing.assert_array_equal(read(tmp_path / name)[..., 0], pages[0])
+
+
+def test_smaller_copies_of_a_page_are_no_images(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        tiff.write(picture(40, 48))
+        tiff.write(picture(20, 24), subfiletype=1)
+        tiff.write(picture(40, 48))
+    assert [entry.row for entry in list_images(tmp_path)] == [0, 2]
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.float64])
+def test_signed_tiff_keeps_its_values(tmp_path, kind):
+    values = rng.integers(-100, 100, (20, 24)).astype(kind)
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    found = read(tmp_path / "a.tif")
+    assert found.dtype == np.float32 and FileSource.of(tmp_path).info(0) == ImageInfo(1, deep=True)
+    np.testing.assert_array_equal(found[..., 0], values)
+
+
+def test_integers_that_a_float_cannot_hold_are_refused_with_the_reason(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((20, 24), 2**30, np.uint32))
+    assert "integers from 1073741824 to 1073741824" in read_picture(tmp_path / "a.tif").reason
+    tifffile.imwrite(tmp_path / "b.tif", np.full((20, 24), 700, np.uint32))
+    assert read(tmp_path / "b.tif").dtype == np.uint16
+
+
+@pytest.mark.parametrize(
+    "shape, pixels", [((20, 24), (20, 24, 1)), ((20, 24, 1), (20, 24, 1)), ((20, 24, 3), (20, 24, 3)), ((20, 24, 4), (20, 24, 3))]
+)
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_one_image_in_an_array_is_one_image(tmp_path, shape, pixels, suffix):
+    array = picture(*shape[:2], *shape[2:])
+    (np.save if suffix == "npy" else np.savez)(tmp_path / f"one.{suffix}", array)
+    (entry,) = list_images(tmp_path)
+    np.testing.assert_array_equal(read_entry(entry).pixels, array.reshape(20, 24, -1)[..., : pixels[-1]])
+
+
+@pytest.mark.parametrize("shape, said", [((3, 20, 24), "3 grey images, or one in colour"), ((5, 3, 20, 24), "channels first")])
+def test_arrays_with_two_meanings_are_asked_about(tmp_path, shape, said):
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
+    assert said in list_images(tmp_path)[0].refused
+
+
+def test_labels_say_that_three_images_are_three(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.zeros((3, 20, 24), np.uint8), labels=[0, 1, 0])
+    assert len(list_images(tmp_path)) == 3
+
+
+def test_eight_bits_among_twelve_are_both_seen(tmp_path):
+    for number in range(3):
+        Image.fromarray(rng.integers(0, 4096, (20, 24)).astype(np.uint16)).save(tmp_path / f"{number}.png")
+    save(tmp_path / "8.png", picture())
+    source = FileSource.of(tmp_path)
+    with pytest.warns(Remark, match="8.png has 8 bits and 3 images have 12; white is 255 in the one kind, 4095 in the others"):
+        found = sources.value_range(source, sources.read_infos(source, range(4)))
+    assert found == (0.0, 4095.0)
+    means = [sample.image.mean() for sample in read_samples(source, Preprocessing((16, 16, 1), value_range=found))]
+    assert np.abs(means).max() < 0.15  # none is black
+
+
+def test_a_stream_says_once_that_twelve_bits_are_all_but_black(tmp_path):
+    for number in range(3):
+        Image.fromarray(rng.integers(0, 4096, (20, 24)).astype(np.uint16)).save(tmp_path / f"{number}.png")
+    with pytest.warns(Remark) as said:
+        list(read_samples(FileSource.of(tmp_path), Preprocessing((16, 16, 1))))
+    assert len(said) == 1 and "no value above 4095" in str(said[0].message) and ".png" in str(said[0].message)

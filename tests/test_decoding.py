@@ -31,10 +31,10 @@ def deep(height, width, channels):
     return tf.io.encode_png(pixels).numpy()
 
 
-def decode(files, shape=GREY):
+def decode(files, shape=GREY, max_pixels=2**28):
     preprocessing = Preprocessing(shape)
     signature = [tf.TensorSpec([None], tf.string)]
-    rows = tf.function(lambda rows: decode_rows(rows, preprocessing), signature, autograph=False)(tf.constant(files))
+    rows = tf.function(lambda rows: decode_rows(rows, preprocessing, max_pixels), signature, autograph=False)(tf.constant(files))
     assert (rows.sizes.numpy() == shape[:2]).all()
     return rows.images.numpy(), rows.valid.numpy()
 

@@ -24,13 +24,14 @@ WINGS = {
 }
 # The rooms of each wing; a room imports from those before it, and from none behind it.
 ROOMS = {
-    "runtime": "types backend files progress archives models provenance",
+    "runtime": "types backend remarks files progress archives models provenance",
     "networks": "latent losses architectures inference pretext",
-    "data": "pixel_checks augmentation preprocessing batching disk embedded pictures medical arrays entries layouts sources"
+    "data": "pixel_checks augmentation preprocessing batching disk embedded pictures medical arrays entries masks"
+    " names tables layouts sources"
     " tfds_sets synthetic",
     "training": "trainer objectives gan encoder callbacks",
     "search": "settings optimizers blocks search searcher",
-    "serving": "decoding warmup saved_model",
+    "serving": "decoding warmup description saved_model",
     "detection": "maps tiling memory_bank complexity terms scorer calibration detector stream trajectory",
     "evaluation": "metrics plots baselines evaluate report",
     "workflows": "options splits train score demo beam web_app",

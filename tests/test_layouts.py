@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anogan_tf.data.entries import as_mask, read_entry
+from anogan_tf.data.entries import read_entry
 from anogan_tf.data.layouts import list_images
 from anogan_tf.data.sources import FileSource, load_images, normal_rows, rows_to_score
 
@@ -23,7 +23,13 @@ def save(path, height=12, width=12):
 def of(entries, root):
     """What an entry says, with its path below the root."""
     return [
-        (entry.path[len(str(root)) + 1 :], entry.label, entry.normal, entry.split, entry.mask[len(str(root)) + 1 :])
+        (
+            entry.path[len(str(root)) + 1 :],
+            entry.label,
+            entry.normal,
+            entry.split,
+            *(mask[len(str(root)) + 1 :] for mask in entry.masks),
+        )
         for entry in entries
     ]
 
@@ -40,10 +46,10 @@ def test_the_benchmark_layout(tmp_path):
     (tmp_path / "license.txt").touch()
     entries = list_images(tmp_path)
     assert of(entries, tmp_path) == [
-        ("train/good/0.png", "good", True, "train", ""),
+        ("train/good/0.png", "good", True, "train"),
         ("test/crack/2.png", "crack", False, "test", "ground_truth/crack/2_mask.png"),
-        ("test/good/1.png", "good", True, "test", ""),
-        ("test/hole/3.png", "hole", False, "test", ""),
+        ("test/good/1.png", "good", True, "test"),
+        ("test/hole/3.png", "hole", False, "test"),
     ]
     source = FileSource(entries)
     assert normal_rows(source) == [0] and rows_to_score(source) == [1, 2, 3] and rows_to_score(source, "all") == [0, 1, 2, 3]
@@ -55,7 +61,7 @@ def test_good_beside_others(tmp_path):
     save(tmp_path / "scratched" / "a.png")
     save(tmp_path / "ground_truth" / "scratched" / "a_mask.png")
     entries = list_images(tmp_path)
-    assert [(entry.label, entry.normal, bool(entry.mask)) for entry in entries] == [("good", True, False)] * 20 + [
+    assert [(entry.label, entry.normal, bool(entry.masks)) for entry in entries] == [("good", True, False)] * 20 + [
         ("scratched", False, True)
     ]
     # A fifth of the good ones is kept for the test, the same ones each time, and never trained on.
@@ -69,7 +75,12 @@ def test_folders_by_class(tmp_path):
     for name in ("cat/1.png", "dog/2.png", "dog/3.png"):
         save(tmp_path / name)
     assert [entry.normal for entry in list_images(tmp_path, "dog")] == [False, True, True]
-    assert [entry.label for entry in list_images(tmp_path)] == [""] * 3  # without it, just images
+    source = FileSource.of(tmp_path)
+    assert [(entry.label, entry.folder) for entry in source.entries] == [("", "cat"), ("", "dog"), ("", "dog")]
+    with pytest.raises(ValueError, match=r"folders that may say what they show: cat, dog. Name the one .*--normal-class"):
+        normal_rows(source)
+    assert rows_to_score(source) == [0, 1, 2]  # a score asks for no label
+    assert normal_rows(FileSource.of([tmp_path / "cat", tmp_path / "dog"])) == [0, 1, 2]  # each named
     with pytest.raises(ValueError, match="No image is labelled 'cow'"):
         list_images(tmp_path, "cow")
 
@@ -82,9 +93,9 @@ def test_a_table(tmp_path):
     for delimiter in ",;":
         entries = list_images(table(tmp_path / "parts.csv", rows, delimiter))
         assert of(entries, tmp_path) == [
-            ("a.png", "good", True, "train", ""),
+            ("a.png", "good", True, "train"),
             ("b.png", "bad", False, "test", "m.png"),
-            ("sub/c.png", "good", True, "test", ""),
+            ("sub/c.png", "good", True, "test"),
         ]
         assert [entry.group for entry in entries] == ["1", "2", "3"]
 
@@ -239,7 +250,7 @@ def test_what_is_normal_may_be_written_large(tmp_path, names):
     assert {entry.label: entry.normal for entry in list_images(tmp_path)} == {normal: True, other: False}
 
 
-@pytest.mark.parametrize("inside", ["bottle/train/good/a.png", "train/../ground_truth/crack/a_mask.png", "a/b/Good/c.png"])
+@pytest.mark.parametrize("inside", ["bottle/train/good/a.png", "a/b/Good/c.png"])
 def test_a_folder_that_holds_whole_sets_is_not_a_folder_of_normal_images(tmp_path, inside):
     save(tmp_path / "train" / "a.png")
     save((tmp_path / inside).resolve())
@@ -247,10 +258,10 @@ def test_a_folder_that_holds_whole_sets_is_not_a_folder_of_normal_images(tmp_pat
         list_images(tmp_path)
 
 
-def test_numbered_folders_are_not_labels(tmp_path):
+def test_numbered_folders_ask(tmp_path):
     for name in ("0/a.png", "1/b.png"):
         save(tmp_path / name)
-    assert [entry.label for entry in list_images(tmp_path)] == ["", ""]
+    assert [(entry.label, entry.folder) for entry in list_images(tmp_path)] == [("", "0"), ("", "1")]
     assert [entry.normal for entry in list_images(tmp_path, "0")] == [True, False]
 
 
@@ -285,8 +296,8 @@ def test_masks_of_the_same_name_in_deeper_folders(tmp_path):
         save(tmp_path / "test" / "crack" / part / "0.png")
         save(tmp_path / "ground_truth" / "crack" / part / "0_mask.png")
     save(tmp_path / "train" / "good" / "0.png")
-    masks = [entry.mask[len(str(tmp_path)) + 1 :] for entry in list_images(tmp_path)]
-    assert masks == ["", "ground_truth/crack/a/0_mask.png", "ground_truth/crack/b/0_mask.png"]
+    masks = [[mask[len(str(tmp_path)) + 1 :] for mask in entry.masks] for entry in list_images(tmp_path)]
+    assert masks == [[], ["ground_truth/crack/a/0_mask.png"], ["ground_truth/crack/b/0_mask.png"]]
 
 
 def test_folders_that_are_links_are_refused(tmp_path):
@@ -297,7 +308,8 @@ def test_folders_that_are_links_are_refused(tmp_path):
     (inside / "bad").symlink_to(outside / "good")
     (inside / "ground_truth").symlink_to(outside)
     reasons = {entry.path[len(str(inside)) + 1 :]: entry.refused for entry in list_images(inside)}
-    assert reasons == {"good/a.png": "", "bad": "a link to a folder, not followed"}
+    link = "a link to a folder, not followed"
+    assert reasons == {"good/a.png": "", "bad": link, "ground_truth": link}
     (tmp_path / "set" / "test").mkdir(parents=True)
     (tmp_path / "set" / "train").symlink_to(outside)
     assert [bool(entry.refused) for entry in list_images(tmp_path / "set")] == [True]
@@ -356,9 +368,85 @@ def test_arrays_that_claim_more_than_there_is_are_refused(tmp_path, monkeypatch)
         assert "decompression bomb" in list_images(tmp_path / name)[0].refused
 
 
-def test_masks_of_0_and_1_and_of_0_and_255():
-    bits = np.zeros((4, 5, 1), np.uint8)
-    bits[1:3, 2] = 1
-    for mask in (bits, bits * 255, np.repeat(bits, 3, axis=-1) * 200, bits.astype(np.float32), bits.astype(np.uint16) * 65535):
-        np.testing.assert_array_equal(as_mask(mask), bits[..., 0] > 0)
-    assert not as_mask(bits * 100).any()  # grey is not white
+@pytest.mark.parametrize("names", ["gut schlecht", "IO NIO", "0 1", "normal_dir abnormal_dir", "良品 不良品", "2024-01 2024-02"])
+def test_folders_of_unknown_names_are_asked_about(tmp_path, names):
+    for name in names.split():
+        save(tmp_path / name / "a.png")
+    source = FileSource.of(tmp_path)
+    with pytest.raises(ValueError, match=f"{', '.join(sorted(names.split()))}. Name the one that is normal .--normal-class"):
+        normal_rows(source)
+    assert rows_to_score(source) == [0, 1]
+    first = names.split()[0]
+    assert [entry.normal for entry in list_images(tmp_path, first) if entry.label == first] == [True]
+
+
+def test_images_beside_folders_of_unknown_names_are_asked_about(tmp_path):
+    for name in ("a.png", "odd/b.png"):
+        save(tmp_path / name)
+    with pytest.raises(ValueError, match="what they show: ., odd"):
+        normal_rows(FileSource.of(tmp_path))
+
+
+def test_a_lone_folder_says_nothing_unless_it_says_bad(tmp_path):
+    save(tmp_path / "set" / "pictures" / "day" / "a.png")
+    assert normal_rows(FileSource.of(tmp_path / "set")) == [0]
+    save(tmp_path / "other" / "NG" / "a.png")
+    with pytest.raises(ValueError, match="what they show: NG"):
+        normal_rows(FileSource.of(tmp_path / "other"))
+
+
+def test_a_blank_behind_a_name_is_none(tmp_path):
+    for name in ("good /a.png", "bad/b.png"):
+        save(tmp_path / name)
+    assert {entry.label: entry.normal for entry in list_images(tmp_path)} == {"good": True, "bad": False}
+
+
+def test_what_lies_beside_folders_of_labels_is_not_lost(tmp_path):
+    for name in ("good/a.png", "bad/b.png", "c.png"):
+        save(tmp_path / name)
+    assert {entry.path[-5:]: entry.refused for entry in list_images(tmp_path) if entry.refused} == {
+        "c.png": "lies beside the folders that say what images show (bad, good); move it into one"
+    }
+    for name in ("train/good/a.png", "test/bad/b.png", "extra/c.png", "train/d.png"):
+        save(tmp_path / "split" / name)
+    assert sorted(entry.path[-5:] for entry in list_images(tmp_path / "split") if entry.refused) == ["c.png", "d.png"]
+
+
+def test_sides_without_labels_and_with_unknown_ones(tmp_path):
+    for name in (
+        "plain/Train/a.png",
+        "plain/Test/b.png",
+        "asked/train/gut/a.png",
+        "asked/test/gut/b.png",
+        "asked/test/krumm/c.png",
+    ):
+        save(tmp_path / name)
+    plain = FileSource.of(tmp_path / "plain")
+    assert normal_rows(plain) == [0] and rows_to_score(plain) == [1]  # the test side is never trained on
+    with pytest.raises(ValueError, match="what they show: gut, krumm"):
+        normal_rows(FileSource.of(tmp_path / "asked"))
+    named = FileSource.of(tmp_path / "asked", "gut")
+    assert normal_rows(named) == [0] and [named.entries[row].normal for row in rows_to_score(named)] == [True, False]
+
+
+def test_digits_are_no_answer_to_what_is_normal(tmp_path):
+    np.savez(tmp_path / "digits.npz", images=np.zeros((3, 8, 8), np.uint8), labels=[0, 1, 7])
+    with pytest.raises(ValueError, match="name the one that is normal .*: 0, 1, 7"):
+        normal_rows(FileSource.of(tmp_path))
+
+
+def test_tables_from_windows(tmp_path):
+    save(tmp_path / "sub" / "Pru\u0308fung.png")  # as a Mac keeps it, composed of two letters
+    content = "sep=;\r\npath;label\r\nsub\\Pr\u00fcfung.png;gut\r\n"
+    (tmp_path / "parts.csv").write_bytes(b"\xef\xbb\xbf" + content.encode())
+    (entry,) = list_images(tmp_path / "parts.csv", "gut")
+    assert entry.normal and read_entry(entry).pixels is not None
+    (tmp_path / "commas.csv").write_text("path,label\na,b.png,good\n")
+    with pytest.raises(ValueError, match="more cells than columns"):
+        list_images(tmp_path / "commas.csv")
+
+
+def test_labels_are_the_same_however_their_letters_are_composed(tmp_path):
+    for name in ("gu\u0308t/a.png", "schlecht/b.png"):
+        save(tmp_path / name)
+    assert [entry.normal for entry in list_images(tmp_path, "g\u00fct")] == [True, False]

@@ -16,14 +16,14 @@ rng = np.random.default_rng(0)
 STORED = rng.integers(0, 4096, (20, 24)).astype(np.uint16)
 
 
-def write_dicom(path, pixels, kind="MONOCHROME2", bits=12, signed=False, **elements):
+def write_dicom(path, pixels, kind="MONOCHROME2", bits=12, signed=False, big=False, **elements):
     from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    meta.TransferSyntaxUID = ExplicitVRBigEndian if big else ExplicitVRLittleEndian
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128, is_little_endian=not big, is_implicit_VR=False)
     frames = pixels.ndim == 3 and pixels.shape[-1] != 3
     dataset.Rows, dataset.Columns = pixels.shape[1:3] if frames else pixels.shape[:2]
     if frames:
@@ -47,31 +47,91 @@ def read(path, row=None):
 
 
 def test_all_bits_of_a_radiograph(tmp_path):
-    pixels = read(write_dicom(tmp_path / "a.dcm", STORED))
-    assert pixels.dtype == np.float32 and pixels.shape == (20, 24, 1)
-    np.testing.assert_allclose(pixels[..., 0], STORED / 4095.0, atol=1e-6)
+    """Without a window they come as they are stored, so that training takes the range from all, as of a deep PNG."""
+    path = write_dicom(tmp_path / "a.dcm", STORED)
+    assert read(path).dtype == np.uint16
+    np.testing.assert_array_equal(read(path)[..., 0], STORED)
+    source = FileSource.of(path)
+    assert source.info(0).deep
+    low, high = sources.value_range(source, sources.read_infos(source, [0]))
+    assert 0 <= low < 100 and 4000 < high <= 4095
 
 
 def test_monochrome1_is_turned(tmp_path):
-    np.testing.assert_allclose(
-        read(write_dicom(tmp_path / "a.dcm", STORED, "MONOCHROME1"))[..., 0], 1 - STORED / 4095.0, atol=1e-6
-    )
+    np.testing.assert_array_equal(read(write_dicom(tmp_path / "a.dcm", STORED, "MONOCHROME1"))[..., 0], 4095 - STORED)
+
+
+RESCALED, WINDOW = {"RescaleSlope": 1, "RescaleIntercept": -1024}, {"WindowCenter": 40, "WindowWidth": 400}
+UNITS = STORED.astype(np.float64) - 1024
+SHOWN = np.clip((UNITS - 39.5) / 399 + 0.5, 0, 1)  # PS3.3 C.11.2.1.2.1
 
 
 def test_rescale_slope_and_window(tmp_path):
     """A CT: stored 0 to 4095, Hounsfield units stored - 1024, a window of -160 to 240."""
-    rescaled = {"RescaleSlope": 1, "RescaleIntercept": -1024}
-    np.testing.assert_allclose(read(write_dicom(tmp_path / "a.dcm", STORED, **rescaled))[..., 0], STORED / 4095.0, atol=1e-6)
-    window = {"WindowCenter": 40, "WindowWidth": 400}
-    pixels = read(write_dicom(tmp_path / "b.dcm", STORED, **rescaled, **window))[..., 0]
-    units = STORED.astype(float) - 1024
-    expected = np.clip((units - 39.5) / 399 + 0.5, 0, 1)  # PS3.3 C.11.2.1.2.1
-    np.testing.assert_allclose(pixels, expected, atol=1e-5)
+    np.testing.assert_array_equal(read(write_dicom(tmp_path / "a.dcm", STORED, **RESCALED))[..., 0], UNITS)
+    pixels = read(write_dicom(tmp_path / "b.dcm", STORED, **RESCALED, **WINDOW))[..., 0]
+    np.testing.assert_allclose(pixels, SHOWN, atol=1e-5)
+    slope = read(write_dicom(tmp_path / "c.dcm", STORED, RescaleSlope=2, WindowCenter=80, WindowWidth=801))[..., 0]
+    np.testing.assert_allclose(slope, np.clip((STORED * 2.0 - 79.5) / 800 + 0.5, 0, 1), atol=1e-5)
+    source = FileSource.of([tmp_path / "a.dcm", tmp_path / "b.dcm"])
+    with pytest.raises(ValueError, match="b.dcm comes in .0, 1., by its window .*a.dcm in values up to 3[0-9]+"):
+        sources.value_range(source, sources.read_infos(source, [0, 1]))
+
+
+def test_frames_of_an_enhanced_file_have_their_own_rescaling_and_window(tmp_path):
+    from pydicom.dataset import Dataset
+
+    def group(rescaled, window):
+        item, values, voi = Dataset(), Dataset(), Dataset()
+        for name, value in rescaled.items():
+            setattr(values, name, value)
+        for name, value in window.items():
+            setattr(voi, name, value)
+        item.PixelValueTransformationSequence = [values] if rescaled else []
+        item.FrameVOILUTSequence = [voi] if window else []
+        return item
+
+    film = np.stack([STORED, STORED])
+    other = {"WindowCenter": 1000, "WindowWidth": 2001}
+    path = write_dicom(
+        tmp_path / "a.dcm",
+        film,
+        SharedFunctionalGroupsSequence=[group(RESCALED, {})],
+        PerFrameFunctionalGroupsSequence=[group({}, WINDOW), group({}, other)],
+    )
+    np.testing.assert_allclose(read(path, 0)[..., 0], SHOWN, atol=1e-5)
+    np.testing.assert_allclose(read(path, 1)[..., 0], np.clip((UNITS - 999.5) / 2000 + 0.5, 0, 1), atol=1e-5)
 
 
 def test_signed_values(tmp_path):
     signed = STORED.astype(np.int16) - 2048
-    np.testing.assert_allclose(read(write_dicom(tmp_path / "a.dcm", signed, signed=True))[..., 0], STORED / 4095.0, atol=1e-6)
+    np.testing.assert_array_equal(read(write_dicom(tmp_path / "a.dcm", signed, signed=True))[..., 0], signed)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_palettes_of_either_order_of_bytes(tmp_path, big):
+    table = rng.integers(0, 65536, (3, 256)).astype(np.uint16)
+    elements = {}
+    for colour, entries in zip(("Red", "Green", "Blue"), table):
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        elements[f"{colour}PaletteColorLookupTableData"] = entries.astype(">u2" if big else "<u2").tobytes()
+    indices = rng.integers(0, 256, (20, 24), np.uint8)
+    path = write_dicom(tmp_path / "a.dcm", indices, "PALETTE COLOR", bits=8, big=big, **elements)
+    np.testing.assert_allclose(read(path), table.T[indices] / 65535.0, atol=1e-6)
+
+
+def test_what_needs_another_decoder_names_it(tmp_path, monkeypatch):
+    path = write_dicom(tmp_path / "a.dcm", STORED)
+    dataset = pydicom.dcmread(path)
+    for syntax, package in (("1.2.840.10008.1.2.4.80", "pylibjpeg-libjpeg"), ("1.2.840.10008.1.2.4.70", "pylibjpeg-libjpeg")):
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8" + bytes(100)])
+        dataset["PixelData"].VR = "OB"
+        dataset.save_as(tmp_path / "packed.dcm")
+        reason = read_picture(tmp_path / "packed.dcm").reason
+        if "missing" in reason or "needs a decoder" in reason:  # unless it is installed here
+            assert f"needs a decoder: pip install pylibjpeg {package}" in reason
+        assert len(reason.splitlines()) == 1
 
 
 def test_colour_and_frames(tmp_path):
@@ -81,10 +141,10 @@ def test_colour_and_frames(tmp_path):
     path = write_dicom(tmp_path / "f.dcm", film, bits=8)
     assert [entry.name for entry in list_images(path)] == [f"{path}[{frame}]" for frame in range(3)]
     for frame in range(3):
-        np.testing.assert_allclose(read(path, frame)[..., 0], film[frame] / 255.0, atol=1e-6)
+        np.testing.assert_array_equal(read(path, frame)[..., 0], film[frame])
     source = FileSource.of([path, tmp_path / "c.dcm"])
     assert [source.info(row).channels for row in range(4)] == [1, 1, 1, 3]
-    assert sources.value_range(source, sources.read_infos(source, range(4))) is None  # they come in [0, 1]
+    assert sources.value_range(source, sources.read_infos(source, range(4))) is None  # they come in 8 bits and in [0, 1]
 
 
 def test_files_as_scanners_name_them(tmp_path):

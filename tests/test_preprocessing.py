@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -5,7 +7,8 @@ import tensorflow as tf
 
 from anogan_tf.data.augmentation import AUGMENTATIONS, augment_images
 from anogan_tf.data.pixel_checks import check_pixels
-from anogan_tf.data.preprocessing import Preprocessing, to_pixels
+from anogan_tf.data.preprocessing import Preprocessing, to_pixels, to_unit_range
+from anogan_tf.runtime.remarks import Remark
 
 rng = np.random.default_rng(0)
 BYTES = rng.integers(0, 256, (3, 16, 16, 1), np.uint8)
@@ -19,7 +22,7 @@ BYTES = rng.integers(0, 256, (3, 16, 16, 1), np.uint8)
 def test_every_kind_of_pixels_means_the_same(pixels):
     images = np.asarray(Preprocessing((16, 16, 1))(pixels))
     assert images.dtype == np.float32
-    np.testing.assert_allclose(images, BYTES / 127.5 - 1.0, atol=1e-6)
+    assert np.array_equal(images, (BYTES / 255.0).astype(np.float32) * np.float32(2) - np.float32(1))  # to the last bit
     np.testing.assert_allclose(to_pixels(images), BYTES / 255.0, atol=1e-6)
 
 
@@ -46,9 +49,44 @@ def test_resizing_twice_changes_nothing():
 
 def test_grey_and_colour():
     colour = rng.uniform(size=(2, 16, 16, 3)).astype(np.float32)
-    np.testing.assert_allclose(Preprocessing((16, 16, 1)).prepare(colour)[..., 0], colour @ [0.2989, 0.587, 0.114], atol=1e-4)
+    np.testing.assert_allclose(Preprocessing((16, 16, 1)).prepare(colour)[..., 0], colour @ [0.299, 0.587, 0.114], atol=1e-6)
     grey = np.asarray(Preprocessing((16, 16, 3)).prepare(colour[..., :1]))
     assert (grey == colour[..., :1]).all() and grey.shape[-1] == 3
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_level_is_its_quotient_to_the_last_bit(dtype):
+    """What a client has divided itself is the same picture."""
+    levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype)
+    expected = (levels / np.float64(levels[-1])).astype(np.float32)
+    for convert in (to_unit_range, tf.function(to_unit_range)):
+        np.testing.assert_array_equal(convert(tf.constant(levels)), expected)
+        np.testing.assert_array_equal(convert(tf.constant(levels.astype(np.float32) / np.float32(levels[-1]))), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_grey_kept_as_colour_is_the_same_picture(dtype):
+    top = np.iinfo(dtype).max if dtype != np.float32 else 1.0
+    grey = (rng.uniform(size=(2, 20, 24, 1)) * top).astype(dtype)
+    for settings in ({}, {"normalize": True}):
+        preprocessing = Preprocessing((16, 16, 1), **settings)
+        expected = preprocessing.prepare(grey)
+        np.testing.assert_array_equal(preprocessing.prepare(np.repeat(grey, 3, -1)), expected)
+        open_ = tf.function(preprocessing.prepare, input_signature=[tf.TensorSpec((None,) * 4, dtype)])
+        np.testing.assert_array_equal(open_(np.repeat(grey, 3, -1)), expected)
+
+
+def test_values_that_are_all_but_black_are_said():
+    twelve = rng.integers(0, 4096, (2, 16, 16), np.uint16)
+    with pytest.warns(Remark, match="x: 16 bits and no value above 4095, nearly black"):
+        Preprocessing((16, 16, 1)).check(twelve, "x")
+    with pytest.warns(Remark, match=r"x: all values lie in \[0, 1\], nearly black where 0 to 4095 is expected"):
+        Preprocessing((16, 16, 1), value_range=(0, 4095)).check(twelve / 4095.0, "x")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Preprocessing((16, 16, 1), value_range=(0, 4095)).check(twelve, "x")
+        Preprocessing((16, 16, 1)).check(np.full((1, 16, 16), 9, np.uint16), "black")
+        Preprocessing((16, 16, 1), value_range=(0, 4095)).check(np.zeros((1, 16, 16)), "black")
 
 
 def test_same_answer_in_a_graph_with_open_shapes():
@@ -180,7 +218,7 @@ def test_own_size_times_a_scale():
     preprocessing = Preprocessing((None, None, 1), scale=0.5)
     assert preprocessing.prepare(BYTES[:, :9]).shape == (3, 4, 8, 1)  # 4.5 is rounded to the even, as TensorFlow does
     assert preprocessing.prepare(BYTES[:, :5]).shape == (3, 4, 8, 1)  # no side below 4
-    assert np.array_equal(Preprocessing((None, None, 1)).prepare(BYTES), BYTES * np.float32(1 / 255))
+    assert np.array_equal(Preprocessing((None, None, 1)).prepare(BYTES), BYTES / np.float32(255))
 
 
 def test_normalized_images_are_alike_whatever_their_exposure():

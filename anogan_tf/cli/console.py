@@ -3,9 +3,13 @@
 import contextlib
 import os
 import tempfile
+import warnings
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+
+from anogan_tf.runtime.remarks import Remark
 
 console = Console(stderr=True, soft_wrap=True)
 SOME_SKIPPED = 3  # exit status when images were skipped
@@ -13,9 +17,10 @@ SOME_SKIPPED = 3  # exit status when images were skipped
 
 @contextlib.contextmanager
 def errors():
-    """What a user can mend is one line on stderr and exit status 1; anything else is a traceback."""
+    """What a user can mend is one line on stderr and exit status 1, a remark a line of its own; anything else is a traceback."""
     try:
-        yield
+        with _remarks():
+            yield
     except (ValueError, OSError, ImportError) as error:
         console.print(f"[red]Error:[/red] {_plain(error)}", highlight=False)
         raise typer.Exit(1) from None
@@ -24,9 +29,24 @@ def errors():
         raise typer.Exit(130) from None
 
 
-def _plain(error):
-    from rich.markup import escape
+@contextlib.contextmanager
+def _remarks():
+    """Print each `Remark` once; other warnings go their way."""
+    usual = warnings.showwarning
 
+    def show(message, category, *where):
+        if issubclass(category, Remark):
+            console.print(f"[yellow]Note:[/yellow] {escape(str(message))}", highlight=False)
+        else:
+            usual(message, category, *where)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("once", Remark)
+        warnings.showwarning = show
+        yield
+
+
+def _plain(error):
     if isinstance(error, OSError) and error.strerror:
         return escape(": ".join(str(part) for part in (error.filename, error.strerror) if part))
     return escape(str(error))

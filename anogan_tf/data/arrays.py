@@ -69,13 +69,18 @@ def list_parts(file):
 
 
 def _part(file, arrays, key, split, labels):
-    count = _length(file, key)
+    labels = _as_labels(arrays, labels)
+    count = _length(file, key, _are_several(arrays.files, labels))
     if not count:
         raise ValueError("holds no images")
-    labels = _as_labels(arrays, labels)
     if labels is not None and len(labels) != count:
         raise ValueError(f"{count} images in {key}, but {len(labels)} labels")
     return Part(key, count, split, labels)
+
+
+def _are_several(names, labels):
+    """Whether a file's names and labels say that the first axis of its images is that of images."""
+    return (labels is not None and len(labels) > 1) or any(images.format(part) in names for images, _ in PAIRS for part in PARTS)
 
 
 def read_row(file, key, row):
@@ -89,7 +94,43 @@ def array_info(file, key):
     return ImageInfo(images.shape[-1], deep=images.dtype != np.uint8)
 
 
-def _length(file, key):
+def as_images(images, several=False):
+    """An array of images as `[N, h, w, c]`; one image becomes a set of one, transparency goes.
+
+    Args:
+        images: `[N, h, w]`, `[N, h, w, c]`, or one image `[h, w]` or `[h, w, c]`, c 1, 3 or 4.
+        several: whether it is known that the first axis is that of images.
+
+    Raises:
+        ValueError: for another shape, and for one that can be understood in two ways, naming both.
+    """
+    if images.ndim == 2 or (images.ndim == 3 and _count(images.shape, several) != len(images)):
+        images = images[np.newaxis]
+    images = images[..., np.newaxis] if images.ndim == 3 else images
+    return images[..., :3] if images.shape[-1] == 4 else images
+
+
+def _count(shape, several=False):
+    """How many images an array of a shape holds, as `as_images` understands it."""
+    if len(shape) not in (2, 3, 4):
+        raise ValueError(f"shape {shape}; expected [N, height, width] or [N, height, width, channels]")
+    if len(shape) == 4:
+        if shape[-1] not in (1, 3, 4) and shape[1] in (1, 3, 4):
+            raise ValueError(f"shape {shape}, with its channels first; save it as [N, height, width, channels]")
+        return shape[0]
+    if several and len(shape) == 3:
+        return shape[0]
+    if len(shape) == 2 or shape[-1] in (1, 3, 4):
+        return 1
+    if shape[0] in (3, 4):
+        raise ValueError(
+            f"shape {shape}: {shape[0]} grey images, or one in colour with its channels first? Save it as {(*shape, 1)} or "
+            f"{(*shape[1:], shape[0])}"
+        )
+    return shape[0]
+
+
+def _length(file, key, several):
     """How long an array of an `.npz` file is, by its head alone."""
     with zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as member:
         version = np.lib.format.read_magic(member)
@@ -98,12 +139,11 @@ def _length(file, key):
         stored = archive.getinfo(f"{key}.npy").file_size
     if dtype.hasobject:
         raise ValueError("pickled objects, which are not read (allow_pickle=False)")
-    if len(shape) not in (3, 4):
-        raise ValueError(f"shape {shape}; expected [N, height, width] or [N, height, width, channels]")
+    count = _count(shape, several)
     if math.prod(shape) * dtype.itemsize > stored:
         raise ValueError(f"an array of shape {shape} that ends after {stored} bytes")
     check_decoded(file, stored)
-    return shape[0] if math.prod(shape) else 0
+    return count if math.prod(shape) else 0
 
 
 def _as_labels(arrays, name):
@@ -127,18 +167,19 @@ def _array(file, key):
 @functools.lru_cache(maxsize=2)  # one after another
 def _read_array(file, key, stamp):
     """Images `[N, h, w, c]`; pickled objects are refused. `stamp`: so that a file that changed is read anew."""
+    several = False
     if IDX_NAME.search(file):
-        images = _read_idx(file)
+        images, several = _read_idx(file), True
     elif key:
         with np.load(file, allow_pickle=False) as arrays:
-            images = arrays[key]
+            labels = next((name for name in LABEL_NAMES if name in arrays.files), "")
+            images, several = arrays[key], _are_several(arrays.files, _as_labels(arrays, labels))
     else:
         images = np.load(file, allow_pickle=False, mmap_mode="r")  # read where it is looked at
-    if images.ndim not in (3, 4):
-        raise ValueError(f"shape {images.shape}; expected [N, height, width] or [N, height, width, channels]")
+    _count(images.shape, several)
     if not images.size:  # a side of 0 with billions of images among them, which no byte of the file would belie
         raise ValueError("holds no images")
-    return images[..., np.newaxis] if images.ndim == 3 else images
+    return as_images(images, several)
 
 
 def _idx_part(file):

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from anogan_tf.data.pixel_checks import check_input
 from anogan_tf.data.preprocessing import to_network
 
 PIXELS_AT_ONCE = 2**22  # of a batch of images that are cut into tiles; all their tiles are in memory together
@@ -86,6 +87,7 @@ def prepared_batches(x, preprocessing, batch_size, name, tiled):
     Raises:
         ValueError: for pixels that can't be used.
     """
+    check_input(x, name)
     if isinstance(x, tf.data.Dataset):
         for batch in x:
             batch = batch[0] if isinstance(batch, tuple) else batch

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import features
 
 from anogan_tf.data import arrays, medical, pictures
 from anogan_tf.data.pictures import ImageInfo
+from anogan_tf.runtime.remarks import remark
 
 SUFFIXES = pictures.PICTURE_SUFFIXES + arrays.ARRAY_SUFFIXES + medical.DICOM_SUFFIXES + medical.NIFTI_SUFFIXES
 
@@ -19,9 +21,10 @@ class ImageRef(NamedTuple):
         key, row: where in a file of many: the array's name, the image's number.
         label: what it shows, such as "good" or "crack"; "" where nothing says so.
         normal: whether that is what is normal; None where nothing says so.
-        mask: the picture whose bright pixels show where the anomaly is, or "".
+        masks: files that show where the anomaly is, joined where there are several.
         split: "train", "val", "test", or "".
         group: images of one group, such as one part under several lamps, stay on one side of every split; "" where it is its own.
+        folder: the sub-folder it lies in, where several might say what their images show and none is known to; else "".
         refused: why it is not to be read, or "".
     """
 
@@ -30,16 +33,25 @@ class ImageRef(NamedTuple):
     row: int | None = None
     label: str = ""
     normal: bool | None = None
-    mask: str = ""
+    masks: tuple[str, ...] = ()
     split: str = ""
     group: str = ""
+    folder: str = ""
     refused: str = ""
 
     @property
     def name(self):
-        """What to call it: `path`, `path[row]` or `path:key[row]`. Names of files needn't be UTF-8; this is."""
+        """What to call it: `path`, `path[row]`, `path:key[row]`, and `path#1` for the first page of a picture that has several.
+        Names of files needn't be UTF-8; this is."""
         path = self.path.encode("utf-8", "backslashreplace").decode()
+        if self.row is not None and self.path.lower().endswith(pictures.PAGED_SUFFIXES):
+            return f"{path}#{self.row + 1}"
         return f"{path}{self.key and f':{self.key}'}{'' if self.row is None else f'[{self.row}]'}"
+
+    @property
+    def mask_name(self):
+        """What to call its mask."""
+        return ", ".join(self.masks) or "The mask"
 
 
 class DecodedImage(NamedTuple):
@@ -51,13 +63,13 @@ class DecodedImage(NamedTuple):
 
 
 def is_image_name(file):
-    """Whether a file is taken for an image, or many: by its name, or without a suffix for DICOM by its first bytes."""
+    """Whether a file is taken for an image, or many, or a picture that can't be read here: by its name, or how it begins."""
     name = Path(file).name
     if name.startswith(".") or name == "DICOMDIR":  # which lists others
         return False
-    if name.lower().endswith(SUFFIXES) or arrays.is_array(name):
+    if name.lower().endswith((*SUFFIXES, *pictures.ELSEWHERE)) or arrays.is_array(name):
         return True
-    return not _has_suffix(name) and medical.is_dicom(file)
+    return pictures.begins_as_picture(file) or (not _has_suffix(name) and medical.is_dicom(file))
 
 
 def _has_suffix(name):
@@ -73,17 +85,36 @@ def entries_of(path, **known):
     """
     path = str(path)
     kind = _kind(path)
+    if reason := pictures.ELSEWHERE.get(Path(path).suffix.lower()):
+        return [ImageRef(path, **{**known, "refused": reason})]
     try:
         if kind == "array":
             return [entry for part in arrays.list_parts(path) for entry in _rows_of(path, part, known)]
-        count = {"dicom": medical.count_frames, "nifti": medical.count_slices}.get(kind, lambda path: 1)(path)
+        if kind == "picture":
+            return _pages_of(path, known)
+        count = medical.count_frames(path) if kind == "dicom" else medical.count_slices(path)
         if count < 1:  # without an entry nobody would hear of the file
             raise ValueError("holds no images")
     except Exception as error:  # of many kinds, for a damaged file
-        return [ImageRef(path, **{**known, "refused": _unreadable(kind, error)})]
-    if kind == "picture" or (kind == "dicom" and count == 1):
+        return [ImageRef(path, **{**known, "refused": _unreadable(path, kind, error)})]
+    if kind == "dicom" and count == 1:
         return [ImageRef(path, **known)]
     return [ImageRef(path, row=row, **known) for row in range(count)]
+
+
+def _pages_of(path, known):
+    try:
+        pages = pictures.list_pages(path)
+    except Exception:  # reading it says why
+        pages = [0]
+    if len(pages) == 1:
+        return [ImageRef(path, row=pages[0] or None, **known)]
+    return [ImageRef(path, row=number, **known) for number in pages]
+
+
+def page_count(path):
+    """How many images a file of pictures has, or of frames or slices; 1 for one that can't be read."""
+    return len(entries_of(path))
 
 
 def _rows_of(path, part, known):
@@ -101,32 +132,15 @@ def read_entry(entry):
     try:
         return DecodedImage(entry.name, _READERS[kind](entry))
     except Exception as error:  # of many kinds, for a damaged file
-        return DecodedImage(entry.name, None, _unreadable(kind, error))
-
-
-def read_mask(entry):
-    """The mask of an `ImageRef`, `[h, w]` bool: true where any channel is bright; None where it has none.
-
-    Raises:
-        ValueError: if it can't be read, naming it.
-    """
-    if not entry.mask:
-        return None
-    picture = read_picture(entry.mask)
-    if picture.pixels is None:
-        raise ValueError(f"{picture.name}, the mask of {entry.name}: {picture.reason}")
-    return as_mask(picture.pixels)
-
-
-def as_mask(pixels):
-    """Pixels `[h, w, c]` as `[h, w]` bool: true where any channel is bright, or 1 in a mask of nothing but 0 and 1."""
-    half = np.iinfo(pixels.dtype).max // 2 if pixels.dtype.kind == "u" and pixels.max() > 1 else 0.5
-    return (pixels > half).any(axis=-1)
+        return DecodedImage(entry.name, None, _unreadable(entry.path, kind, error))
 
 
 def read_picture(file):
-    """Read one file of one image; never raises for what the file holds."""
-    return read_entry(ImageRef(str(file)))
+    """Read one file of one image, or the first of several; never raises for what the file holds."""
+    first, *others = entries_of(file)
+    if others:
+        remark(f"{file}: the first of {len(others) + 1} pages, frames or images is taken.")
+    return read_entry(first)
 
 
 def info_of(entry):
@@ -152,22 +166,24 @@ _READERS = {
     "array": lambda entry: arrays.read_row(entry.path, entry.key, entry.row or 0),
     "dicom": lambda entry: medical.read_dicom(entry.path, entry.row or 0),
     "nifti": lambda entry: medical.read_slice(entry.path, entry.row or 0),
-    "picture": lambda entry: pictures.read_pixels(entry.path),
+    "picture": lambda entry: pictures.read_pixels(entry.path, entry.row or 0),
 }
 _INFOS = {
     "array": lambda entry: arrays.array_info(entry.path, entry.key),
-    "dicom": lambda entry: medical.dicom_info(entry.path),
+    "dicom": lambda entry: medical.dicom_info(entry.path, entry.row or 0),
     "nifti": lambda entry: ImageInfo(1, deep=True),
-    "picture": lambda entry: pictures.read_info(entry.path),
+    "picture": lambda entry: pictures.read_info(entry.path, entry.row or 0),
 }
 
 
-def _unreadable(kind, error):
+def _unreadable(path, kind, error):
     if isinstance(error, ImportError):
         return str(error)
     # Pillow's "cannot identify image file" repeats the path.
     reason = "unknown format" if type(error).__name__ == "UnidentifiedImageError" else str(error) or type(error).__name__
-    reason = reason.encode("utf-8", "backslashreplace").decode()
+    if path.lower().endswith(".avif") and not features.check("avif"):
+        reason = "AVIF needs Pillow 11.3 or later"
+    reason = " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
     return f"not a readable {'array' if kind == 'array' else 'image'} ({reason})"
 
 

@@ -3,36 +3,24 @@
 Nothing outside a named folder is followed: links that lead out, and paths in a table that do, are refused by name.
 """
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from anogan_tf.data import masks
 from anogan_tf.data.entries import SUFFIXES, ImageRef, entries_of, is_image_name
+from anogan_tf.data.names import is_inside, is_normal, label_of, name_some, split_of
+from anogan_tf.data.tables import list_table
+from anogan_tf.runtime.remarks import remark
 from anogan_tf.runtime.types import PathLike
 
-NORMAL_LABELS = ("good", "normal", "ok", "0")  # what is normal, unless the user names another label
-MASKS = "ground_truth"  # a folder of masks, in folders by label
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 TEST_SHARE = 0.2  # of the normals, where a set has anomalies and nothing says what to test on
-# Columns of a table and the names they may have, the first of them that there is.
-COLUMN_NAMES = {
-    "path": ("path", "file", "filename", "image"),
-    "label": ("label", "class"),
-    "mask": ("mask",),
-    "split": ("split",),
-    "group": ("group",),
-}
+BINARY = {"0", "1"}  # labels of which 0 is what is normal
+BY_MASK = {True: "good", False: "defect"}  # labels of images of which only masks say what they show
+ANOMALOUS = ("bad", "defect", "defects", "defective", "anomaly", "anomalous", "abnormal", "ng", "nok", "ko", "not_good", "1")
 
 
 def list_images(
@@ -41,16 +29,19 @@ def list_images(
     """The images below some paths, in the order of the paths and of the names.
 
     - a file of an image, an array or a volume, or several
-    - a folder of them, searched to any depth but for hidden folders
+    - a folder of them, searched to any depth but for hidden folders; where they lie in several sub-folders of which none is known
+      to be normal, `ImageRef.folder` says in which, and whoever trains on them asks
     - a folder with a folder `good` (or `normal`, `ok`, or `normal_class`) in it: the folders' names are labels
     - the layout of MVTec AD: `train/good`, `test/<label>`, `ground_truth/<label>/<name>_mask.png`, perhaps `validation/good`
+    - masks beside any of these: in a folder `masks`, `ground_truth`, `gt`, `Label` or the like, or `7_mask.png` beside `7.png`;
+      of images without labels those with a mask that isn't empty are anomalous
     - a CSV file with a column path, and any of label, mask, split, group; paths are relative to `root`
 
     Where a path has anomalies and nothing says what to test on, all groups with anomalies and a fifth of the others are "test".
 
     Args:
         paths: one or a list.
-        normal_class: the label of what is normal; by default one of `NORMAL_LABELS`.
+        normal_class: the label of what is normal; by default `good`, `normal` or `ok`, and of labels 0 and 1 in a file 0.
         root: the folder that all paths in a table lie below; by default the one that the table lies in.
 
     Returns:
@@ -66,8 +57,8 @@ def list_images(
     if not found:
         raise ValueError("No paths given; name a folder or image files.")
     if normal_class is not None and not any(entry.normal for entries in found for entry in entries):
-        labels = {entry.label for entries in found for entry in entries} - {""}
-        raise ValueError(f"No image is labelled {normal_class!r}; the labels are {name_labels(labels) or 'none'}.")
+        labels = {entry.label or entry.folder for entries in found for entry in entries} - {""}
+        raise ValueError(f"No image is labelled {normal_class!r}; the labels are {name_some(labels) or 'none'}.")
     # An image that is named twice counts once.
     found = list({(entry.path, entry.key, entry.row, entry.refused): entry for entries in found for entry in entries}.values())
     _check_groups(found)
@@ -80,7 +71,7 @@ def _list_path(path, normal_class, root):
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder.")
     if path.suffix.lower() == ".csv":
-        return _list_table(path, Path(root or path.parent))
+        return list_table(path, Path(root or path.parent))
     return entries_of(path)
 
 
@@ -122,166 +113,160 @@ def _check_groups(entries):
 
 def _with_normal(entries, normal_class):
     """Entries that know whether they are normal, where they have a label and one of the labels is known to be normal."""
-    labels = {entry.label for entry in entries} - {""}
-    normal = {label for label in labels if _is_normal(label, normal_class)}
+    labels = {entry.label for entry in entries if entry.normal is None} - {""}
+    normal = {label for label in labels if is_normal(label, normal_class)}
+    if normal_class is None and labels <= BINARY:
+        normal |= labels & {"0"}
     if not normal and normal_class is None:
         return entries
-    return [entry._replace(normal=entry.label in normal) if entry.label else entry for entry in entries]
-
-
-def _is_normal(label, normal_class):
-    return label == normal_class if normal_class is not None else label.casefold() in NORMAL_LABELS
+    return [entry._replace(normal=entry.label in normal) if entry.label and entry.normal is None else entry for entry in entries]
 
 
 def check_labels(entries):
     """Raise a ValueError unless of each image with a label it is known whether it is normal."""
-    unknown = {entry.label for entry in entries if entry.label and entry.normal is None}
-    if unknown:
+    if unknown := {entry.label for entry in entries if entry.label and entry.normal is None}:
         raise ValueError(
-            f"The images have labels; name the one that is normal (--normal-class, as in training): {name_labels(unknown)}."
+            f"The images have labels; name the one that is normal (--normal-class, as in training): {name_some(unknown)}."
         )
 
 
-def name_labels(labels):
-    """Labels for an error message."""
-    return ", ".join(sorted(labels)[:20])
+def check_known(entries):
+    """`check_labels`, and a ValueError too where folders may say what images show: for whoever needs to know what is normal."""
+    check_labels(entries)
+    if folders := {entry.folder for entry in entries if entry.folder}:
+        raise ValueError(
+            f"The images lie in folders that may say what they show: {name_some(folders)}. Name the one that is normal "
+            "(--normal-class); where all are, name each folder itself (such as parts/*)."
+        )
+
+
+class _Found(NamedTuple):
+    """A file below a folder: the parts of its path there, why it isn't to be read, and what the folders say of it."""
+
+    parts: tuple[str, ...]
+    refused: str = ""
+    label: str = ""
+    split: str = ""
+    folder: str = ""
+
+
+BESIDE = "lies beside the folders that say what images show ({}); move it into one"
 
 
 def _list_folder(folder, normal_class):
-    names = _folders(folder)
-    splits = {name: split for name, split in SPLITS.items() if name in names}
-    if "train" in splits and _has_normal(folder / "train", normal_class):
-        found = [entry for name, split in splits.items() for entry in _list_labels(folder / name, folder, split=split)]
-    elif _has_normal(folder, normal_class):
-        found = _list_labels(folder, folder)
-    else:
-        found = _list_files(folder, folder)
-        for entry in found:
-            _check_plain(entry, folder)
-    if not found:
-        raise ValueError(f"{folder} holds no images; looked for {', '.join(SUFFIXES)}, IDX and DICOM at any depth.")
-    return found
+    found = _find_files(folder)
+    images, of_masks = masks.separate([file.parts for file in found if not file.refused], folder)
+    if not images and not any(file.refused for file in found):
+        if of_masks:
+            raise ValueError(
+                f"{folder} holds nothing but masks ({'/'.join(of_masks[0])}, ...); if they are images, name their folder."
+            )
+        raise ValueError(f"{folder} holds no images; looked for {', '.join(sorted(SUFFIXES))}, IDX and DICOM at any depth.")
+    left_out = set(of_masks)
+    files = _describe([file for file in found if file.parts not in left_out], folder, normal_class)
+    files.sort(key=lambda file: (file.split == "test", file.split == "val", file.parts))
+    matched, alone = masks.match([f.parts for f in files], of_masks, [is_normal(f.label, normal_class) for f in files])
+    entries = [entry for file, its in zip(files, matched) for entry in _entries(folder, file, its, normal_class)]
+    if not of_masks:
+        return entries
+    if any(its for its in matched) and not any(file.label or file.folder for file in files):
+        return _by_mask(entries, folder, alone)
+    anomalous = [entry for entry in entries if entry.normal is False and not entry.refused]
+    masks.say_unmatched(folder, alone, [entry.name for entry in anomalous if not entry.masks], len(anomalous))
+    return entries
 
 
-def _folders(folder):
-    return sorted(inside.name for inside in os.scandir(folder) if inside.is_dir() and not inside.name.startswith("."))
+def _entries(folder, file, its_masks, normal_class):
+    path, known = str(folder.joinpath(*file.parts)), {"label": file.label, "split": file.split, "folder": file.folder}
+    known["masks"] = tuple(str(folder.joinpath(*parts)) for parts in its_masks)
+    entries = [ImageRef(path, refused=file.refused, **known)] if file.refused else entries_of(path, **known)
+    normal = is_normal(file.label, normal_class) if file.label else None  # a file's own labels count before its folder's
+    return [entry._replace(normal=normal) if file.label and entry.label == file.label else entry for entry in entries]
 
 
-def _has_normal(folder, normal_class):
-    return any(_is_normal_folder(name, normal_class) for name in _folders(folder))
+def _by_mask(entries, folder, alone):
+    """Images that have no labels but masks: which of these is empty says which are normal."""
+    entries = [
+        entry if entry.label else entry._replace(label=BY_MASK[empty], normal=empty)
+        for entry, empty in zip(entries, masks.empty_masks(entries))
+    ]
+    count = sum(entry.normal is False for entry in entries)
+    remark(
+        f"{folder}: {count} images have a mask that isn't empty, so they are anomalous; the other {len(entries) - count} normal."
+    )
+    masks.say_unmatched(folder, alone, [], 0)
+    return entries
 
 
-def _is_normal_folder(name, normal_class):
-    return _is_normal(name, normal_class) and (normal_class is not None or name != "0")  # which may as well be a number
-
-
-def _check_plain(entry, folder):
-    """Raise a ValueError if a folder of images turns out to hold whole sets, with anomalies and masks."""
-    inside = Path(entry.path).parent.relative_to(folder).parts
-    if MASKS in inside or any(_is_normal_folder(name, None) for name in inside):
+def _describe(found, folder, normal_class):
+    """What the folders say of each of some files."""
+    base = _only_folder([file.parts for file in found], normal_class)
+    inner = [file.parts[len(base) :] for file in found]
+    names = {parts[0] for parts in inner if len(parts) > 1}
+    sides = {name: split_of(name) for name in names if split_of(name)}
+    deeper = {parts[1] for parts in inner if len(parts) > 2 and parts[0] in sides}
+    if "train" in sides.values() and (len(sides) > 1 or any(is_normal(name, normal_class) for name in deeper)):
+        return [_in_split(*pair, sides, deeper, normal_class) for pair in zip(found, inner)]
+    if any(is_normal(name, normal_class) for name in names):
+        return [_in_label(*pair, names) for pair in zip(found, inner)]
+    inside = next((parts for parts in inner if any(is_normal(name, None) for name in parts[1:-1])), None)
+    if inside:
         raise ValueError(
-            f"{folder} holds sets of labelled images ({Path(*inside)}). Name the folder of one set, or that of the images alone."
+            f"{folder} holds sets of labelled images ({'/'.join((*base, *inside[:-1]))}). "
+            "Name the folder of one set, or that of the images alone."
         )
-
-
-def _list_labels(folder, root, **known):
-    """The entries of a folder of folders, each named by its label."""
-    found = []
-    for label in _folders(folder):
-        if label == MASKS:
-            continue
-        masks = _masks(root / MASKS / label)
-        for entry in _list_files(folder / label, root, label=label, **known):
-            found.append(entry._replace(mask=masks.get(_stem(entry.path, folder / label), "")))
+    if len({parts[0] if len(parts) > 1 else "" for parts in inner}) > 1:
+        return [file._replace(folder=parts[0] if len(parts) > 1 else ".") for file, parts in zip(found, inner)]
+    if base and label_of(base[-1]).casefold() in ANOMALOUS:
+        return [file._replace(folder=base[-1]) for file in found]
     return found
 
 
-def _masks(folder):
-    """Masks by the path, below the folder of their label, of the picture they belong to."""
-    if not folder.is_dir():
-        return {}
-    entries = [entry for entry in _list_files(folder, folder.parent.parent) if not entry.refused]
-    return {_stem(entry.path, folder).removesuffix("_mask"): entry.path for entry in entries}
+def _only_folder(files, normal_class):
+    """The folders from the top down that all files lie in, as long as none of them says anything."""
+    base = ()
+    while files and len(names := {parts[len(base)] if len(parts) > len(base) + 1 else "" for parts in files}) == 1:
+        (name,) = names
+        if not name or is_normal(name, normal_class) or split_of(name):
+            break
+        base += (name,)
+    return base
 
 
-def _stem(path, folder):
-    """A path below a folder, without its suffix."""
-    return os.path.splitext(os.path.relpath(path, folder))[0]
+def _in_split(file, parts, sides, deeper, normal_class):
+    """A file below a folder with the folders train and test: which side it is on, and its label where one is normal."""
+    if len(parts) == 1 or parts[0] not in sides:
+        return file._replace(refused=file.refused or BESIDE.format(name_some(sides)))
+    file = file._replace(split=sides[parts[0]])
+    if len(parts) == 2:
+        return file._replace(refused=file.refused or BESIDE.format(name_some(deeper))) if deeper else file
+    if any(is_normal(name, normal_class) for name in deeper):
+        return file._replace(label=label_of(parts[1]))
+    return file._replace(folder=parts[1]) if len(deeper) > 1 else file
 
 
-def _list_files(folder, root, **known):
-    """The entries below a folder, by name; a link that leads out of the root, or to a folder, has one that says so."""
-    if not _is_inside(folder, root) or (os.path.islink(folder) and folder != root):
-        return [ImageRef(str(folder), refused="a link to a folder, not followed", **known)]
+def _in_label(file, parts, names):
+    """A file below a folder of folders that are called by their labels."""
+    if len(parts) == 1:
+        return file._replace(refused=file.refused or BESIDE.format(name_some(names)), label="")
+    return file._replace(label=label_of(parts[0]))
+
+
+def _find_files(folder):
+    """The images below a folder, masks too, by name; a link that leads out of it, or to a folder, is there with what that is."""
     found = []
     for parent, folders, files in os.walk(folder):
+        above = Path(parent).relative_to(folder).parts
         for name in folders:
             if os.path.islink(os.path.join(parent, name)):
-                found.append((os.path.join(parent, name), "a link to a folder, not followed"))
+                found.append(_Found((*above, name), "a link to a folder, not followed"))
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             file = os.path.join(parent, name)
             if not os.path.isfile(file):
                 continue
-            if os.path.islink(file) and not _is_inside(file, root):
-                found.append((file, f"a link out of {root}, not followed"))
+            if os.path.islink(file) and not is_inside(file, folder):
+                found.append(_Found((*above, name), f"a link out of {folder}, not followed"))
             elif is_image_name(file):
-                found.append((file, ""))
-    found.sort(key=lambda file: file[0].split(os.sep))
-    return [
-        entry
-        for file, refused in found
-        for entry in ([ImageRef(file, refused=refused, **known)] if refused else entries_of(file, **known))
-    ]
-
-
-def _is_inside(path, root):
-    return os.path.join(os.path.realpath(path), "").startswith(os.path.join(os.path.realpath(root), ""))
-
-
-def _list_table(path, root):
-    rows = _read_table(path)
-    names = {name.strip().lower(): name for name in reversed(rows[0]) if name}
-    columns = {
-        field: names[known[0]] for field, all_ in COLUMN_NAMES.items() if (known := [name for name in all_ if name in names])
-    }
-    if "path" not in columns:
-        raise ValueError(f"{path} has no column path; it has {', '.join(map(str, rows[0]))}.")
-    cells = [{field: (row[name] or "").strip() for field, name in columns.items()} for row in rows]
-    found = [entry for row in cells if row["path"] for entry in _row_entries(path, root, row)]
-    if not found:
-        raise ValueError(f"{path}: no row has a path.")
-    return found
-
-
-def _read_table(path):
-    """The rows of a CSV file with commas, semicolons or tabs, as dicts."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            head = file.readline()
-            file.seek(0)
-            rows = list(csv.DictReader(file, delimiter=max(",;\t", key=head.count)))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} can't be read as a table in UTF-8: {error}. Save it again as CSV UTF-8.") from None
-    if not rows:
-        raise ValueError(f"{path} has no rows.")
-    return rows
-
-
-def _row_entries(path, root, row):
-    known = {field: row.get(field, "") for field in ("label", "split", "group")}
-    if known["split"]:
-        if known["split"].lower() not in SPLITS:
-            raise ValueError(f"{path}: the split of {row['path']} is {known['split']!r}; it can be train, val, test or empty.")
-        known["split"] = SPLITS[known["split"].lower()]
-    for field in ("path", "mask"):
-        file = row.get(field)
-        if file and not _is_inside(root / file, root):
-            return [ImageRef(str(root / row["path"]), refused=f"{field} {file} lies outside {root}, not followed", **known)]
-    if row.get("mask"):
-        known["mask"] = str(root / row["mask"])
-    if not os.path.isfile(root / row["path"]):
-        return [
-            ImageRef(str(root / row["path"]), refused=f"no such file below {root}; is that the table's root (--root)?", **known)
-        ]
-    return entries_of(root / row["path"], **known)
+                found.append(_Found((*above, name)))
+    return sorted(found, key=lambda file: file.parts)

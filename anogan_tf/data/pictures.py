@@ -11,10 +11,57 @@ import tifffile
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-TIFF_SUFFIXES = (".tif", ".tiff")
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".lsm", ".stk")
+# Of formats that may hold several pictures; of JPEG what follows the first is a preview or a map of brightness.
+PAGED_SUFFIXES = (".gif", ".webp", ".png", ".apng", ".avif", *TIFF_SUFFIXES)
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx",
+    ".bmp", ".dib", ".pgm", ".ppm", ".pbm", ".pnm", ".pfm", ".tga", ".icb", ".vda", ".vst", ".pcx", ".dcx", ".qoi",
+    ".sgi", ".bw", ".rgb", ".rgba", ".ras", ".dds", ".ico", ".psd", *PAGED_SUFFIXES,
+)  # fmt: skip
+# Those are read by Pillow; of its others some start programs (EPS) or hold no picture (MPEG).
+Image.init()
+_KNOWN = [
+    "AVIF", "BMP", "DCX", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "SUN",
+    "TGA", "TIFF", "WEBP",
+]  # fmt: skip
+FORMATS = [name for name in _KNOWN if name in Image.OPEN]
+_TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# How files of the commonest formats begin, whatever they are called.
+_BEGINNINGS = (
+    b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"\0\0\0\x0cjP  \r\n", b"\xff\x4f\xff\x51", *_TIFF_BEGINNINGS,
+)  # fmt: skip
+_LEFTOVERS = (
+    ".bak",
+    ".tmp",
+    ".part",
+    ".crdownload",
+    ".orig",
+    ".old",
+)  # of files that are there under their own name, or not whole
+_FILM = "a film; take its pictures out, such as with: ffmpeg -i FILE picture-%06d.png"
+_RAW = "a camera's raw file; develop it to a TIFF or PNG of 16 bits first"
+_PHONE = "is not read here; save it as PNG or JPEG"
+_SCIENCE = "is not read here; export it as OME-TIFF"
+# Pictures that nothing here reads: why, and the remedy.
+ELSEWHERE = {
+    **dict.fromkeys((".heic", ".heif", ".hif"), f"HEIC {_PHONE}"),
+    **dict.fromkeys((".jxl",), f"JPEG XL {_PHONE}"),
+    **dict.fromkeys((".jxr", ".wdp", ".hdp"), f"JPEG XR {_PHONE}"),
+    **dict.fromkeys(
+        (".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f"),
+        _RAW,
+    ),
+    **dict.fromkeys((".exr", ".hdr"), "a picture of floats; save it as TIFF of floats"),
+    **dict.fromkeys((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg"), _FILM),
+    **dict.fromkeys((".czi", ".nd2", ".lif", ".oib", ".oif", ".vsi"), f"a microscope's own format {_SCIENCE}"),
+    **dict.fromkeys((".mha", ".mhd", ".nrrd", ".mnc"), "a volume that is not read here; save it as NIfTI"),
+    ".fits": "FITS is not read here; save it as TIFF or .npy",
+}
 ORIENTATION, PHOTOMETRIC = 0x0112, 0x0106  # EXIF and TIFF tags
 LARGE, MAX_COMPRESSION = 2**28, 200  # bytes; times
+LONGEST_SIDE = 1_000_000  # pixels: what libpng takes, in TensorFlow too
+EXACT = 2**24  # below it every integer is a float32
 GREY_MODES = ("1", "L", "LA", "I", "F")
 
 
@@ -25,12 +72,46 @@ class ImageInfo(NamedTuple):
     deep: bool
 
 
-def read_pixels(file):
-    """Pixels `[h, w, c]` of a picture file, uint8, uint16 or float32, c 1 or 3. Decoders raise many kinds of errors."""
-    if _is_deep_tiff(file):
-        return _read_tiff(file)
-    with Image.open(file) as image:
-        check_pixel_count(image.width * image.height)
+def begins_as_picture(file):
+    """Whether a file that is not called like a picture is one, by its first bytes."""
+    if str(file).lower().endswith(_LEFTOVERS) or str(file).endswith("~"):
+        return False
+    try:
+        with open(file, "rb") as opened:
+            head = opened.read(16)
+    except OSError:
+        return False
+    return head.startswith(_BEGINNINGS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head[4:12] == b"ftypavif"
+
+
+def list_pages(file):
+    """Numbers of the pages or frames of a picture file that are images of their own, not smaller copies or masks of others."""
+    name = str(file).lower()
+    if name.endswith(PICTURE_SUFFIXES) and not name.endswith(PAGED_SUFFIXES):
+        return [0]
+    if _is_tiff(file):
+        try:
+            with tifffile.TiffFile(file) as tiff:
+                kinds = [int(page.subfiletype) if isinstance(page, tifffile.TiffPage) else 0 for page in tiff.pages]
+        except tifffile.TiffFileError:
+            return [0]  # Pillow says what is wrong with it
+        return [number for number, kind in enumerate(kinds) if not kind & 0b101] or [0]
+    with _open(file) as image:
+        return list(range(getattr(image, "n_frames", 1)))
+
+
+def read_pixels(file, number=0):
+    """Pixels `[h, w, c]` of a picture file, uint8, uint16 or float32, c 1 or 3. Decoders raise many kinds of errors.
+
+    Args:
+        file: its path.
+        number: of the page or frame, from 0.
+    """
+    if _is_for_tifffile(file, number):
+        return _read_tiff(file, number)
+    with _open(file) as image:
+        check_size(image.width, image.height)
+        image.seek(number)
         if _is_cut_png(image):
             image.load()  # what is damaged is Pillow's to find
             pixels = tf.io.decode_png(Path(file).read_bytes(), dtype=tf.uint16).numpy()
@@ -38,6 +119,17 @@ def read_pixels(file):
         pixels = _to_array(ImageOps.exif_transpose(image))
         inverted = isinstance(image, TiffImageFile) and image.mode.startswith("I;16") and image.tag_v2.get(PHOTOMETRIC) == 0
         return 65535 - pixels if inverted else pixels  # Pillow turns white being 0 in 8 bits only
+
+
+def _open(file):
+    return Image.open(file, formats=FORMATS)
+
+
+def check_size(width, height):
+    """Raise a ValueError for a picture that is too large to be decoded."""
+    check_pixel_count(width * height)
+    if max(width, height) > LONGEST_SIDE:
+        raise ValueError(f"{width}x{height} pixels; no side may be longer than {LONGEST_SIDE}")
 
 
 def check_pixel_count(count):
@@ -58,12 +150,14 @@ def file_stamp(file):
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def read_info(file):
+def read_info(file, number=0):
     """The `ImageInfo` of a picture file, from its header."""
-    if _is_deep_tiff(file):
+    if _is_for_tifffile(file, number):
         with tifffile.TiffFile(file) as tiff:
-            return ImageInfo(1 if tiff.pages.first.samplesperpixel < 3 else 3, deep=True)
-    with Image.open(file) as image:
+            return ImageInfo(1 if tiff.pages[number].samplesperpixel < 3 else 3, deep=True)
+    with _open(file) as image:
+        if image.format == "TIFF":
+            image.seek(number)  # of a film all frames have the first one's colours
         grey = image.mode in GREY_MODES or image.mode.startswith("I;16") or _has_grey_palette(image)
         return ImageInfo(1 if grey else 3, deep=_is_cut_png(image) or image.mode[0] in "IF")
 
@@ -81,19 +175,27 @@ def _to_array(image):
     if image.mode.startswith("I;16"):
         pixels = np.asarray(image).astype(np.uint16)
     elif image.mode == "I":
-        pixels = np.asarray(image)
-        if pixels.min() < 0 or pixels.max() > 65535:
-            raise ValueError("32-bit integers beyond 16 bits")
-        pixels = pixels.astype(np.uint16)
+        pixels = _fewest_bits(np.asarray(image))
     elif image.mode == "F":
         pixels = np.asarray(image)
     elif image.mode in ("1", "L", "LA"):
         pixels = np.asarray(image.convert("L"))
     else:
         pixels = np.asarray(image.convert("RGB"))
-        if image.mode == "P" and (pixels == pixels[..., :1]).all():  # a palette of greys
+        # A palette of greys; a film's later frames come in colour whatever they show.
+        if (image.mode == "P" or getattr(image, "is_animated", False)) and (pixels == pixels[..., :1]).all():
             pixels = pixels[..., :1]
     return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+
+
+def _fewest_bits(values):
+    """Integers as uint16 where they fit, else as the same float32; a ValueError where there is none."""
+    low, high = int(values.min()), int(values.max())
+    if low >= 0 and high <= 65535 and values.dtype.itemsize > 2:
+        return values.astype(np.uint16)
+    if max(-low, high) > EXACT:
+        raise ValueError(f"integers from {low} to {high}, of which not all can be kept apart; save them as 16 bits")
+    return values.astype(np.float32)
 
 
 def _is_cut_png(image):
@@ -101,31 +203,45 @@ def _is_cut_png(image):
     return image.format == "PNG" and image.mode[:2] != "I;" and str(image.tile[0][-1]).endswith(";16B")
 
 
-def _is_deep_tiff(file):
-    """Whether it is a TIFF of which Pillow keeps 8 bits, or nothing: more bits in colour, or with transparency."""
-    if Path(file).suffix.lower() not in TIFF_SUFFIXES:
+def _is_tiff(file):
+    with open(file, "rb") as opened:
+        return opened.read(4) in _TIFF_BEGINNINGS
+
+
+def _is_for_tifffile(file, number):
+    """Whether it is a TIFF that Pillow would cut or misread: all but 8 bits, and 16 bits and float32 of grey."""
+    if not _is_tiff(file):
         return False
     try:
         with tifffile.TiffFile(file) as tiff:
-            return tiff.pages.first.samplesperpixel > 1 and tiff.pages.first.bitspersample > 8
+            page = tiff.pages[number]
+            if page.dtype is None:
+                return False
+            pillows = ("bool", "uint8", "uint16", "float32") if page.samplesperpixel == 1 else ("bool", "uint8")
+            return page.dtype.name not in pillows or (page.tags.valueof("ImageDepth") or 1) > 1
     except tifffile.TiffFileError:
         return False  # Pillow says what is wrong with it
 
 
-def _read_tiff(file):
+def _read_tiff(file, number):
     with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages.first  # of a stack
-        check_pixel_count(page.imagewidth * page.imagelength)
+        page = tiff.pages[number]
+        check_size(page.imagewidth, page.imagelength)
         photometric = tifffile.PHOTOMETRIC(page.photometric)
         if photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB) or page.samplesperpixel > 4:
-            found = f"{page.samplesperpixel} channels, {photometric.name}"
-            raise ValueError(f"a TIFF of more than 8 bits, {found}: only grey and RGB")
+            found = f"{page.samplesperpixel} channels of {page.dtype}, {photometric.name}"
+            raise ValueError(f"a TIFF of {found}: beyond 8 bits only grey and RGB")
         pixels = np.moveaxis(page.asarray(), 0, -1) if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else page.asarray()
         orientation = page.tags.valueof(ORIENTATION, 1)
+    pixels = pixels if pixels.ndim > 2 else pixels[..., np.newaxis]
+    if pixels.ndim > 3:
+        raise ValueError(f"a TIFF whose page is a volume of shape {pixels.shape}; save its slices as pages")
     if pixels.dtype.kind == "f":
         pixels = pixels.astype(np.float32)
+    elif pixels.dtype.kind not in "iu":
+        raise ValueError(f"a TIFF of {pixels.dtype}; integers and floats can be read")
     elif pixels.dtype != np.uint16:
-        raise ValueError(f"a TIFF of {pixels.dtype} in colour; 8 and 16 bits and floats can be read")
+        pixels = _fewest_bits(pixels)
     return _upright(pixels, int(orientation))
 
 

@@ -1,5 +1,7 @@
 """What counts as valid pixels: dtypes and their ranges, shapes, channels; errors that name the remedy."""
 
+import os
+
 import numpy as np
 
 MIN_SIDE = 4
@@ -7,6 +9,34 @@ MIN_SIDE = 4
 
 # The dtype says the range: the largest value of each dtype that pixels may have.
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float16": 1.0, "float32": 1.0, "float64": 1.0}
+
+
+def check_input(x, name="x"):
+    """Raise a ValueError, naming the remedy, for what is no array, list or dataset of pixels but often given in place of one."""
+    if hasattr(x, "element_spec"):
+        _check_dataset(x.element_spec, name)
+        return
+    first = x[0] if isinstance(x, (list, tuple)) and len(x) else x
+    if isinstance(first, (str, bytes, os.PathLike)):
+        raise ValueError(f"{name} holds the path {first!r}, not pixels: load_images({first!r}).pixels reads them.")
+    if hasattr(x, "pixels") and hasattr(x, "entries"):
+        raise ValueError(f"{name} is what load_images gives, with names and all; pass {name}.pixels.")
+    if isinstance(first, dict):
+        raise ValueError(
+            f"{name} holds a dict with {', '.join(map(str, first))}; pass the images alone, such as {name}['image']."
+        )
+    if hasattr(x, "iloc"):
+        raise ValueError(f"{name} is a {type(x).__name__}; pass its images as a list of arrays: list({name}).")
+
+
+def _check_dataset(spec, name):
+    images = spec[0] if isinstance(spec, tuple) and spec else spec
+    if isinstance(images, dict):
+        image = "image" if "image" in images else next(iter(images))
+        raise ValueError(f"{name} is a dataset of dicts; take the images out: {name}.map(lambda row: row[{image!r}]).")
+    shape = getattr(images, "shape", None)
+    if shape is not None and shape.rank is not None and (shape.rank < 3 or (shape.rank == 3 and shape[-1] in (1, 3))):
+        raise ValueError(f"{name} is a dataset of single images {tuple(shape)}; batch it: {name}.batch(16).")
 
 
 def check_pixels(pixels, name="pixels", bounded=True):
@@ -23,6 +53,7 @@ def check_pixels(pixels, name="pixels", bounded=True):
     Raises:
         ValueError: naming the array, what is wrong with it and the remedy.
     """
+    check_input(pixels, name)
     if not hasattr(pixels, "__array__") and not isinstance(pixels, (list, tuple)):
         raise ValueError(f"{name} is a {type(pixels).__name__}; expected an array of pixels or a batched tf.data.Dataset.")
     try:
@@ -66,6 +97,8 @@ def _check_kind(dtype, shape):
     """Raise a ValueError unless dtype, channels and sides are ones a network input can be made of."""
     if dtype not in _FULL_SCALE:
         raise ValueError(f"pixels of dtype {dtype}; expected uint8 (0-255), uint16 (0-65535) or float in [0, 1].")
+    if len(shape) == 4 and shape[1] in (1, 3) and shape[-1] not in (1, 3, None):
+        raise ValueError(f"images of shape {tuple(shape[1:])}, with their channels first; expected [N, height, width, channels].")
     if shape[-1] not in (1, 3, None):
         raise ValueError(f"images with {shape[-1]} channels; expected 1 (grey) or 3 (RGB).")
     if any(side is not None and side < MIN_SIDE for side in shape[1:3]):

@@ -1,6 +1,7 @@
 """From pixels of any size and range to network input, the same TensorFlow ops in `fit`, `predict` and an exported graph."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,14 @@ import tensorflow as tf
 from anogan_tf.data.augmentation import AUGMENTATIONS
 from anogan_tf.data.pixel_checks import _FULL_SCALE, MIN_SIDE, _check_kind, check_pixels
 from anogan_tf.runtime.backend import keras
+from anogan_tf.runtime.remarks import remark
 from anogan_tf.runtime.types import Array
 
 FITS = ("stretch", "pad", "crop")
+LUMA = (0.299, 0.587, 0.114)  # shares of red, green and blue in grey
 CONTRAST = 3.0  # deviations from the mean that a normalized image shows; what lies further out is cut
+OUT_OF_RANGE = "Pixels hold NaN or floats outside [0, 1]; divide by the largest possible value (255), or pass uint8."
+BITS = 12  # of most cameras and scanners with more than 8
 MIN_DEVIATION = 1.0 / 255.0  # an image that varies less than a grey level of 8 bits isn't stretched further
 
 
@@ -97,9 +102,23 @@ class Preprocessing(keras.layers.Layer):
         """One image `[h, w]` or `[h, w, c]` prepared: NumPy float32 `[H, W, C]` in [0, 1]; ValueError if unusable."""
         return np.asarray(self.prepare(self.check(np.asarray(pixels)[np.newaxis], name)))[0]
 
-    def check(self, pixels: Array, name: str = "pixels") -> np.ndarray:
-        """`check_pixels`, with the values that this preprocessing takes."""
-        return check_pixels(pixels, name, bounded=self.value_range is None)
+    def check(self, pixels: Array, name: str = "pixels", say: Callable[[str], Any] = remark) -> np.ndarray:
+        """`check_pixels`, with the values that this preprocessing takes; `say` a line where they are all but black."""
+        pixels = check_pixels(pixels, name, bounded=self.value_range is None)
+        if found := self._all_but_black(pixels):
+            say(f"{name}: {found}")
+        return pixels
+
+    def _all_but_black(self, pixels):
+        """What to say of values that seem to be scaled otherwise than those that were trained on, or ""."""
+        if pixels.dtype == np.uint16 and self.value_range is None and 255 < pixels.max() < 2**BITS:
+            most = 2**BITS - 1
+            return f"16 bits and no value above {most}, nearly black where 65535 is white; of {BITS} bits: --range 0 {most}."
+        if pixels.dtype.kind == "f" and self.value_range is not None:
+            low, high = self.value_range
+            if high - low > 2**8 and 0.0 <= pixels.min() < pixels.max() <= 1.0 and (pixels % 1.0 != 0.0).any():
+                return f"all values lie in [0, 1], nearly black where {low:g} to {high:g} is expected; pass them as stored."
+        return ""
 
     def valid_rows(self, pixels):
         """Which images hold only finite values, and within [0, 1] unless there is a `value_range`: bool `[N]`."""
@@ -115,7 +134,7 @@ class Preprocessing(keras.layers.Layer):
         """The same pixels, or an InvalidArgumentError when the graph runs where `valid_rows` finds an image wanting."""
         assertion = tf.debugging.Assert(
             tf.reduce_all(self.valid_rows(pixels)),
-            ["Pixels hold NaN or floats outside [0, 1]; divide by the largest possible value, or pass uint8."],
+            [OUT_OF_RANGE],
         )
         with tf.control_dependencies([assertion]):
             return tf.identity(pixels)
@@ -176,7 +195,7 @@ class Preprocessing(keras.layers.Layer):
             return self._convert_unknown_channels(pixels)
         if given == wanted:
             return pixels
-        return tf.image.rgb_to_grayscale(pixels) if wanted == 1 else tf.image.grayscale_to_rgb(pixels)
+        return _to_grey(pixels) if wanted == 1 else tf.image.grayscale_to_rgb(pixels)
 
     def _convert_unknown_channels(self, pixels):
         """In a graph for pixels of any size and channels: what can't be used is an InvalidArgumentError when it runs."""
@@ -218,7 +237,22 @@ class Preprocessing(keras.layers.Layer):
         return cls(**{key: value for key, value in config.items() if key not in ("dtype", "trainable", "autocast")})
 
 
+@contextlib.contextmanager
+def in_one_line():
+    """Around what runs a graph with `require_valid` in it: its error as a ValueError, without the graph's pages about itself."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if OUT_OF_RANGE not in str(error):
+            raise
+        raise ValueError(OUT_OF_RANGE) from None
+
+
 def _check_settings(preprocessing):
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "Keras is set to channels_first; images here are [N, H, W, C]: keras.config.set_image_data_format('channels_last')."
+        )
     shape, value_range = preprocessing.image_shape, preprocessing.value_range
     if len(shape) != 3 or (shape[0] is None) != (shape[1] is None) or shape[2] not in (1, 3):
         raise ValueError(f"image_shape={shape} must be (H, W, C), or (None, None, C) for images of their own size; C is 1 or 3.")
@@ -238,6 +272,13 @@ def _check_settings(preprocessing):
         )
     if unknown := set(preprocessing.augment) - set(AUGMENTATIONS):
         raise ValueError(f"augment: {', '.join(map(repr, sorted(unknown)))} not among {list(AUGMENTATIONS)}.")
+
+
+def _to_grey(pixels):
+    """Luma (ITU-R BT.601); what is grey already is taken as it is, which no weights would give to the last bit."""
+    red, green, blue = (pixels[..., channel : channel + 1] for channel in range(3))
+    luma = red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+    return tf.where((red == green) & (green == blue), red, luma)
 
 
 def _resize(pixels, height, width):
@@ -294,9 +335,15 @@ def _normalize(pixels):
 
 
 def to_unit_range(pixels):
-    """Pixels of any of their dtypes to float32 in [0, 1]."""
-    # Not a division: TensorFlow turns one into this product in graphs, not in eager code, and the last bit differs.
-    return tf.cast(pixels, tf.float32) * (1.0 / _FULL_SCALE[pixels.dtype.name])
+    """Pixels of any of their dtypes to float32 in [0, 1]: a level k of n is k / n, correctly rounded.
+
+    So a picture is the same bits as uint8, as uint16 (257 times that) and as floats that a client has divided by 255 itself.
+    """
+    if pixels.dtype.is_floating:
+        return tf.cast(pixels, tf.float32)
+    # A product in float64, which rounds to the quotient of every level, in graphs as in eager code: of a division TensorFlow
+    # makes a product with a rounded 1 / n, in graphs alone.
+    return tf.cast(tf.cast(pixels, tf.float64) * (1.0 / _FULL_SCALE[pixels.dtype.name]), tf.float32)
 
 
 def to_network(pixels):

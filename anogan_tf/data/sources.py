@@ -10,13 +10,17 @@ import tensorflow as tf
 from PIL import Image
 
 from anogan_tf.data.disk import DiskArray
-from anogan_tf.data.entries import DecodedImage, ImageRef, info_of, read_entry, read_mask
-from anogan_tf.data.layouts import check_labels, list_images
+from anogan_tf.data.entries import DecodedImage, ImageRef, info_of, read_entry
+from anogan_tf.data.layouts import check_known, check_labels, list_images
+from anogan_tf.data.masks import read_mask
+from anogan_tf.data.names import name_some
 from anogan_tf.data.pictures import ImageInfo
 from anogan_tf.data.preprocessing import Preprocessing, to_network, to_pixels
+from anogan_tf.runtime.remarks import remark
 from anogan_tf.runtime.types import Array, PathLike, PixelArrays, Source
 
 READERS = min(os.cpu_count() or 1, 8)  # images that are read in parallel; each may be large
+DEPTHS = (9, 10, 12, 14, 16)  # bits that cameras and scanners have
 QUANTILES = (0.001, 0.999)  # of an image's values, what its range is taken from: a hot pixel shall not decide it
 
 
@@ -164,15 +168,19 @@ def image_dataset(
     rows = range(len(source.entries)) if rows is None else rows
     *sides, channels = preprocessing.image_shape
     nothing = tf.zeros([side or 1 for side in sides] + [channels])
+    said: list[str] = []
+
+    def say_of(name):
+        """Of the first of many images that a line is to be said of."""
+        return lambda line: None if said or said.append(name) else remark(line.replace("image", name, 1))
 
     def read(*element):
         picture, display = source.read(*element), np.zeros((0, 0, 1), np.uint8)
         values, reason, size = np.zeros((1, 1, 1), np.float32), picture.reason, (0, 0)
         if picture.pixels is not None:
             try:
-                values = np.asarray(preprocessing.to_unit(tf.constant(preprocessing.check(picture.pixels[np.newaxis], "image"))))[
-                    0
-                ]
+                pixels = preprocessing.check(picture.pixels[np.newaxis], "image", say_of(picture.name))
+                values = np.asarray(preprocessing.to_unit(tf.constant(pixels)))[0]
                 display, size = for_display(values, display_side), values.shape[:2]
             except ValueError as error:
                 reason = str(error)
@@ -271,7 +279,9 @@ def load_images(
         ValueError: if no image can be read.
     """
     pixels, entries, skipped = [], [], []
-    for entry in list_images(paths, normal_class, root):
+    found = list_images(paths, normal_class, root)
+    _say_what_is_among(found)
+    for entry in found:
         picture = read_entry(entry)
         if picture.pixels is None:
             skipped.append(picture)
@@ -281,6 +291,14 @@ def load_images(
     if not pixels:
         raise ValueError(none_readable(skipped))
     return Images(pixels, entries, skipped)
+
+
+def _say_what_is_among(entries):
+    """A line where not all of some images are known to be normal: who trains on them has to choose."""
+    if folders := {entry.folder for entry in entries if entry.folder}:
+        remark(f"The images lie in folders ({name_some(folders)}), none known to be normal: `entries[i].folder` says where.")
+    if anomalous := sum(entry.normal is False for entry in entries):
+        remark(f"{anomalous} of {len(entries)} images are anomalous: `entries[i].normal` says which.")
 
 
 def none_readable(skipped):
@@ -352,24 +370,46 @@ def count_channels(heads):
 def value_range(source, heads):
     """The `value_range` of a `Preprocessing` for some images, None for the whole range of what they are stored in.
 
-    That is what images get of which any has 8 bits (the others may show the same in 16), or all are floats in [0, 1]. Else it is
-    the least and the largest of all images' `QUANTILES`, for which all are read.
+    That is what images get that are all floats in [0, 1], or of 8 bits. Else it is the least and the largest of all images'
+    `QUANTILES`, for which those with more bits are read. Where some have 8 bits, the others are taken by the bits that they use,
+    from 0, and a line says so.
+
+    Raises:
+        ValueError: for DICOM files of which some have a window and others none.
     """
-    deep = list(heads) if all(head.deep for head in heads.values()) else []
-    low, high, whole = np.inf, -np.inf, True
+    deep, shallow = ([row for row, head in heads.items() if head.deep == is_deep] for is_deep in (True, False))
+    low, high, top, whole = np.inf, -np.inf, 0, True
     for element in source.elements(deep).as_numpy_iterator() if deep else ():
         pixels = source.read(*element).pixels
         if pixels is None or pixels.dtype.kind not in "fu" or not np.isfinite(pixels).all():
             continue
         whole &= pixels.dtype.kind == "f" and pixels.min() >= 0.0 and pixels.max() <= 1.0
         least, largest = np.quantile(pixels, QUANTILES)
-        low, high = min(low, least), max(high, largest)
-    return None if whole or not low < high else (float(low), float(high))
+        low, high, top = min(low, least), max(high, largest), max(top, pixels.max())
+    if whole or not low < high:
+        return None
+    return _beside_8_bits(source, shallow, deep, low, top) if shallow else (float(low), float(high))
+
+
+def _beside_8_bits(source, shallow, deep, low, top):
+    """The range of images with more bits that use them up to `top`, where others have 8."""
+    element = next(iter(source.elements(shallow[:1]).as_numpy_iterator()))
+    pixels, name = source.read(*element).pixels, source.entries[shallow[0]].name
+    if pixels is not None and pixels.dtype.kind == "f":
+        raise ValueError(
+            f"{name} comes in [0, 1], by its window if it is DICOM, and {source.entries[deep[0]].name} in values up to {top:g}; "
+            "train on one kind alone."
+        )
+    bits = next((bits for bits in DEPTHS if top < 2**bits), None) if low >= 0 else None
+    if bits == DEPTHS[-1] or bits is None:
+        return None if bits else (float(low), float(top))
+    remark(f"{name} has 8 bits and {len(deep)} images have {bits}; white is 255 in the one kind, {2**bits - 1} in the others.")
+    return 0.0, float(2**bits - 1)
 
 
 def normal_rows(source, split="train"):
     """Rows of a source to train on (or of "val", to calibrate on): all that is not known to be anomalous or for another use."""
-    check_labels(source.entries)
+    check_known(source.entries)
     splits = ("", split) if split == "train" else (split,)
     return [row for row, entry in enumerate(source.entries) if entry.normal is not False and entry.split in splits]
 

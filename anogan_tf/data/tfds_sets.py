@@ -8,10 +8,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from anogan_tf.data.entries import DecodedImage, ImageRef, as_mask, read_entry, read_mask
-from anogan_tf.data.layouts import check_labels, divide
+from anogan_tf.data.entries import DecodedImage, ImageRef, read_entry
+from anogan_tf.data.layouts import check_known, divide
+from anogan_tf.data.masks import as_mask, read_mask
 from anogan_tf.data.pictures import ImageInfo
 from anogan_tf.data.sources import FileSource
+from anogan_tf.runtime.remarks import remark
 from anogan_tf.runtime.types import PathLike
 
 SPLIT_SIDES = {"train": "train", "test": "test", "validation": "val", "val": "val"}  # tfds's names and ours
@@ -75,7 +77,7 @@ class TfdsSource:
                 normal = bool(example[NORMAL]) if normal_class is None else label == str(normal_class)
                 group = example["group"].decode() if known else ""
                 side = SPLIT_SIDES[split] if self._splits != ["train"] else ""
-                entries.append(ImageRef(f"tfds:{self.name}", split, row, label, normal, "", side, group))
+                entries.append(ImageRef(f"tfds:{self.name}", split, row, label, normal, split=side, group=group))
         return entries
 
     def _without_images(self):
@@ -177,7 +179,7 @@ def prepare_set(source: FileSource, name: str, data_dir: PathLike | None = None,
         FileExistsError: if there is such a set already.
     """
     entries = source.entries
-    check_labels(entries)
+    check_known(entries)
     if not re.fullmatch(r"[a-z][a-z0-9_]*(/[A-Za-z0-9_.-]*[A-Za-z0-9_])?", name):
         raise ValueError(f"name={name!r}: small letters, digits and _, and after a / perhaps another name, such as mvtec/bottle.")
     if broken := [entry.label for entry in entries if len(entry.label.splitlines()) > 1]:
@@ -185,6 +187,10 @@ def prepare_set(source: FileSource, name: str, data_dir: PathLike | None = None,
     heads = [head for head in map(source.info, range(len(entries))) if head is not None]
     channels, deep = max((head.channels for head in heads), default=1), any(head.deep for head in heads)
     kind = np.uint16 if deep else np.uint8
+    if shallow := [
+        entry.name for entry, head in zip(entries, map(source.info, range(len(entries)))) if head and deep > head.deep
+    ]:
+        remark(f"{len(shallow)} images have 8 bits ({shallow[0]}); kept in 16 they fit the others where those use all of these.")
     features = {
         "image": tfds.features.Image(shape=(None, None, channels), dtype=kind, encoding_format="png"),
         "label": tfds.features.ClassLabel(names=sorted({entry.label or UNLABELLED for entry in entries})),
@@ -233,7 +239,7 @@ class _Examples:
                     "label": entry.label or UNLABELLED,
                     NORMAL: entry.normal is not False,
                     "mask": mask[..., np.newaxis].astype(np.uint8) * 255,
-                    "has_mask": bool(entry.mask),
+                    "has_mask": bool(entry.masks),
                     "group": entry.group,
                     "name": entry.name,
                 },

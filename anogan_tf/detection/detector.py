@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf.data.batching import join_outputs, prepared_batches, unpad, with_sizes
-from anogan_tf.data.preprocessing import Preprocessing
+from anogan_tf.data.pixel_checks import check_input
+from anogan_tf.data.preprocessing import Preprocessing, in_one_line
 from anogan_tf.detection.calibration import FALSE_POSITIVE_RATE, Calibration, CalibrationRun, check_count
 from anogan_tf.detection.memory_bank import MemoryBank
 from anogan_tf.detection.scorer import Scorer
@@ -27,7 +28,7 @@ from anogan_tf.runtime.types import Array, PathLike, PixelArrays
 from anogan_tf.search.search import sample_starts
 from anogan_tf.search.searcher import Searcher, estimate_basis
 from anogan_tf.search.settings import ExecutionSettings, SearchSettings
-from anogan_tf.serving.saved_model import FORMAT, ServedModel, write_saved_model
+from anogan_tf.serving.saved_model import FORMAT, MAX_PIXELS, ServedModel, write_saved_model
 from anogan_tf.serving.warmup import BATCH_SIZES as WARM_UP
 
 OF_IMAGE_SIZE = ("residual", "reconstruction")  # of `predict`'s outputs those that have an image's size
@@ -275,6 +276,7 @@ class AnoGAN(SavableModel):
         """
         if isinstance(x, tf.data.Dataset) and batch_size is not None:
             raise ValueError(f"batch_size={batch_size} is for arrays and lists; a dataset has batches of its own.")
+        check_input(x)
         batch_size = batch_size or SCORING_BATCH
         if isinstance(x, (list, tuple)) or self.tiling is not None:
             _refuse_ignored(verbose, steps, callbacks)
@@ -283,7 +285,8 @@ class AnoGAN(SavableModel):
             x = tf.data.Dataset.from_tensor_slices(self.preprocessing.check(x, "x")).batch(batch_size)
         # Prepared before Keras sees them: after a few sizes it would trace `call` for unknown ones, channels included.
         x = x.map(lambda *batch: with_sizes(self.preprocessing(self.preprocessing.require_valid(batch[0]))))
-        return super().predict(x.map(lambda *batch: (batch,)), verbose=verbose, steps=steps, callbacks=callbacks)
+        with in_one_line():
+            return super().predict(x.map(lambda *batch: (batch,)), verbose=verbose, steps=steps, callbacks=callbacks)
 
     def _predict_images(self, x, batch_size):
         """`predict` for images of any sizes, or that are cut into tiles: some at a time."""
@@ -352,6 +355,7 @@ class AnoGAN(SavableModel):
         *,
         threshold: float | None = None,
         warm_up: Sequence[int] = WARM_UP,
+        max_pixels: int = MAX_PIXELS,
         **kwargs: Any,
     ) -> Path:
         """Write a SavedModel that TensorFlow Serving runs, search included, as the next version below a folder.
@@ -365,6 +369,8 @@ class AnoGAN(SavableModel):
             threshold: scores above it are anomalous; by default the calibrated one.
             warm_up: numbers of images in the requests that the server warms each signature up with; `()` for none. With many
                 steps at a large size that takes the server minutes.
+            max_pixels: that the encoded pictures of one request may have together. Those beyond it, in their order, come back
+                with `valid` false and aren't decoded, which takes up to 9 bytes for each pixel.
 
         Returns:
             The path of the version's folder.
@@ -387,7 +393,8 @@ class AnoGAN(SavableModel):
         def score(images, sizes):
             return scorer.score(images, sizes, self._complexity)
 
-        model = ServedModel(score, self.preprocessing, self.calibration, threshold, self.image_shape if self.tiling else None)
+        tile = self.image_shape if self.tiling else None
+        model = ServedModel(score, self.preprocessing, self.calibration, threshold, tile, max_pixels)
         return write_saved_model(model, filepath, warm_up)
 
     fit = unavailable("fit", INSTEAD)

@@ -225,13 +225,15 @@ class _Seen:
             if isinstance(mask, ValueError):
                 raise mask
             if mask is not None and not mask.any() and not sample.entry.normal:
-                name = sample.entry.mask or "The mask"
+                name = sample.entry.mask_name
                 raise ValueError(f"{name} is empty, and {sample.entry.name} shows an anomaly; white is where it is.")
             count_pixels(self.pixels, self._detector.preprocessing, sample, residual, mask)
         except ValueError as error:
             if self._strict:
                 raise
-            self.skipped.append(DecodedImage(sample.entry.mask or sample.entry.name, None, str(error)))
+            self.skipped.append(
+                DecodedImage(sample.entry.mask_name if sample.entry.masks else sample.entry.name, None, str(error))
+            )
 
     def _look(self, batch):
         images = np.stack([sample.image for sample in batch])
@@ -262,7 +264,7 @@ def count_pixels(pixels, preprocessing, sample, residual, mask):
         return
     if mask is not None and mask.shape != sample.size:
         theirs, ours = (f"{height}x{width}" for height, width in (mask.shape, sample.size))
-        raise ValueError(f"{entry.mask or 'The mask'} has {theirs} pixels, its image {entry.name} {ours}; they must agree.")
+        raise ValueError(f"{entry.mask_name} has {theirs} pixels, its image {entry.name} {ours}; they must agree.")
     restored = preprocessing.restore(smooth(residual[np.newaxis]), sample.size)
     pixels.setdefault(kind_of(entry), PixelMetrics()).add(np.asarray(restored)[0], mask)
 

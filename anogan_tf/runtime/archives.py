@@ -5,6 +5,8 @@ Keras refuses some of that itself (its safe mode), and had holes. So here is wha
 
 import concurrent.futures
 import copy
+import functools
+import importlib
 import json
 import math
 import zipfile
@@ -19,14 +21,26 @@ MAX_CONFIG = 64 * 2**20  # bytes of the configuration; a detector's has some ten
 MAX_GROWTH = 20  # times as large as the file may what is unpacked of it be
 OWN_MODELS, OWN_LAYERS = ("AnoGAN", "GAN", "EncoderTrainer"), ("Preprocessing", "MemoryBank")
 NEW_NETWORKS = ("image_shape", "latent_dim", "preset", "base_filters")  # what a model makes networks by; a file holds its own
+# Layers that calculate numbers from numbers. Not here are those that run code (Lambda), read files (lookups, TFSMLayer) or
+# are other libraries' models.
 LAYERS = (
-    "Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "CenterCrop", "Concatenate", "Conv2D",
-    "Conv2DTranspose", "Cropping2D", "Dense", "DepthwiseConv2D", "Dropout", "ELU", "Flatten", "GaussianDropout", "GaussianNoise",
-    "GlobalAveragePooling2D", "GlobalMaxPooling2D", "GroupNormalization", "Identity", "InputLayer", "LayerNormalization",
-    "LeakyReLU", "Maximum", "MaxPooling2D", "Minimum", "Multiply", "PReLU", "Permute", "ReLU", "Rescaling", "Reshape",
-    "SeparableConv2D", "Softmax", "SpatialDropout2D", "SpectralNormalization", "Subtract", "UnitNormalization", "UpSampling2D",
-    "ZeroPadding2D",
+    "Activation", "ActivityRegularization", "AdaptiveAveragePooling2D", "AdaptiveMaxPooling2D", "Add", "AdditiveAttention",
+    "AlphaDropout", "Attention", "AutoContrast", "Average", "AveragePooling1D", "AveragePooling2D", "BatchNormalization",
+    "CenterCrop", "Concatenate", "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Conv3D", "Conv3DTranspose",
+    "Cropping1D", "Cropping2D", "Dense", "DepthwiseConv1D", "DepthwiseConv2D", "Dot", "Dropout", "ELU", "EinsumDense", "Embedding",
+    "Equalization", "Flatten", "GaussianDropout", "GaussianNoise", "GlobalAveragePooling1D", "GlobalAveragePooling2D",
+    "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GroupNormalization", "GroupQueryAttention", "Identity", "InputLayer",
+    "LayerNormalization", "LeakyReLU", "Masking", "MaxPooling1D", "MaxPooling2D", "Maximum", "Minimum", "MultiHeadAttention",
+    "Multiply", "Normalization", "PReLU", "Permute", "RMSNormalization", "RandomBrightness", "RandomContrast", "RandomCrop",
+    "RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale", "RandomInvert", "RandomPerspective", "RandomRotation",
+    "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom", "ReLU", "RepeatVector", "Rescaling", "Reshape",
+    "Resizing",
+    "SeparableConv1D", "SeparableConv2D", "Softmax", "Solarization", "SpatialDropout1D", "SpatialDropout2D",
+    "SpectralNormalization",
+    "Subtract", "TimeDistributed", "UnitNormalization", "UpSampling1D", "UpSampling2D", "ZeroPadding1D", "ZeroPadding2D",
 )  # fmt: skip
+# Modules of `keras.ops` whose operations do so too; arithmetic of Keras tensors is theirs. Not `core`: it calls functions.
+OPERATIONS = ("image", "linalg", "math", "nn", "numpy")
 # Of these every class is harmless: they calculate numbers from numbers.
 WHOLE_MODULES = ("initializers", "regularizers", "constraints", "optimizers", "optimizers.schedules")
 # As versions of Keras have called them.
@@ -75,7 +89,18 @@ def _allowed():
     for module in WHOLE_MODULES:
         members = vars(_submodule(module)).items()
         names |= {f"keras.{module}.{name}" for name, member in members if isinstance(member, type)}
-    return {*names, *MODELS, "keras.DTypePolicy"}
+    return {*names, *MODELS, *_operations(), "keras.DTypePolicy"}
+
+
+@functools.cache
+def _operations():
+    """Names of the classes of `OPERATIONS`, as files call them."""
+    names = set()
+    for module in OPERATIONS:
+        name = f"keras.src.ops.{module}"
+        members = vars(importlib.import_module(name)).items()
+        names |= {f"{name}.{own}" for own, member in members if isinstance(member, type) and issubclass(member, keras.Operation)}
+    return names
 
 
 def _submodule(name):
@@ -85,15 +110,26 @@ def _submodule(name):
     return module
 
 
-def _check_config(value, allowed):
-    if isinstance(value, dict):
-        if "class_name" in value and not _is_allowed(value, allowed):
-            raise UnsafeFile(f"it holds {_name_of(value)}, which could run code; a class of your own is named in trusted=")
-        for inner in value.values():
-            _check_config(inner, allowed)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_config(inner, allowed)
+def foreign_classes(path):
+    """Names of the classes in a `.keras` file that it is loaded with in `trusted=` alone, as it takes them."""
+    with zipfile.ZipFile(path) as archive:
+        return list(dict.fromkeys(_foreign(json.loads(archive.read(CONFIG)), _allowed())))
+
+
+def _check_config(config, allowed):
+    if names := list(dict.fromkeys(_foreign(config, allowed))):
+        raise UnsafeFile(
+            f"it holds {', '.join(map(repr, names))}, which could run code; classes of your own are named in trusted={names}"
+        )
+
+
+def _foreign(value, allowed):
+    """Yield the names of classes that are not allowed in a configuration."""
+    if isinstance(value, dict) and "class_name" in value and not _is_allowed(value, allowed):
+        yield _name_of(value)
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for inner in inside:
+        yield from _foreign(inner, allowed)
 
 
 def _is_allowed(value, allowed):
@@ -108,7 +144,26 @@ def _is_allowed(value, allowed):
 
 
 def _name_of(value):
-    return repr(value.get("registered_name") or f"{value.get('module')}.{value['class_name']}")
+    name, registered = value["class_name"], value.get("registered_name")
+    return registered if registered not in (None, name) else f"{value.get('module')}.{name}"
+
+
+def own_classes(trusted):
+    """`{name: class}` of the classes that are trusted by "module.Name", for Keras, which finds only registered ones itself.
+
+    Raises:
+        UnsafeFile: for one that isn't there.
+    """
+    found = {}
+    for name in trusted:
+        module, _, own = name.rpartition(".")
+        if ">" in name or not module:
+            continue
+        try:
+            found[own] = getattr(importlib.import_module(module), own)
+        except (ImportError, AttributeError):
+            raise UnsafeFile(f"{name}, which is trusted, can't be imported") from None
+    return found
 
 
 def _count_weights(config):

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from anogan_tf.runtime.archives import UnsafeFile, check_archive
+from anogan_tf.runtime.archives import UnsafeFile, check_archive, foreign_classes, own_classes
 from anogan_tf.runtime.backend import keras
 from anogan_tf.runtime.files import replacing
+from anogan_tf.runtime.remarks import remark
 from anogan_tf.runtime.types import PathLike
 
 
@@ -42,6 +43,9 @@ class SavableModel(keras.Model):
             raise FileExistsError(f"{path} exists; pass overwrite=True or choose another name.")
         with replacing(path) as temporary:
             super().save(temporary, overwrite=True, **kwargs)
+            own = foreign_classes(temporary)
+        if own:
+            remark(f"{path} holds classes of your own; it is loaded by {type(self).__name__}.load({path.name!r}, trusted={own}).")
 
     @classmethod
     def load(cls, filepath: PathLike, trusted: Sequence[str] = ()) -> Self:
@@ -52,7 +56,8 @@ class SavableModel(keras.Model):
 
         Args:
             filepath: of the file.
-            trusted: names of classes of your own that it may hold, "package>Name" as they were registered with Keras.
+            trusted: names of classes of your own that it may hold: "package>Name" as they were registered with Keras, or
+                "module.Name", which is then imported. What a file needs is said when it is saved, and when it is refused.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -65,7 +70,7 @@ class SavableModel(keras.Model):
             raise ValueError(f"{path} is not a .keras model file, such as `anogan train` or `{cls.__name__}.save` writes.")
         try:
             check_archive(path, trusted)
-            model = keras.saving.load_model(path)
+            model = keras.saving.load_model(path, custom_objects=own_classes(trusted))
         except UnsafeFile as error:
             raise ValueError(f"{path} isn't loaded: {error}.") from error
         except Exception as error:  # a damaged archive raises many kinds

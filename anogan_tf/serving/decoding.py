@@ -6,6 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from anogan_tf.data.batching import map_to_images
+from anogan_tf.data.pictures import LONGEST_SIDE
 from anogan_tf.data.pixel_checks import MIN_SIDE
 from anogan_tf.data.preprocessing import to_network
 
@@ -32,7 +33,7 @@ class Rows(NamedTuple):
     given: tf.Tensor
 
 
-def decode_rows(encoded, preprocessing):
+def decode_rows(encoded, preprocessing, max_pixels):
     """Decode and prepare a batch of pictures, PNG, JPEG, GIF or BMP, of any size, grey or colour.
 
     PNG keeps its 16 bits, JPEG is decoded by the exact integer transform (as Pillow does), of a GIF the first picture counts,
@@ -41,10 +42,11 @@ def decode_rows(encoded, preprocessing):
     Args:
         encoded: `[N]` strings, the files' bytes.
         preprocessing: a `Preprocessing`.
+        max_pixels: that the pictures may have together; in their order, those that go beyond it are not decoded.
 
     Returns:
         `Rows`. Not valid, with images of 0, are bytes that by their header are no picture of these formats, or one that is too
-        small or too large.
+        small or too large, or one too many.
 
     Raises:
         InvalidArgumentError: when the graph runs on a picture that is damaged behind its header.
@@ -61,14 +63,16 @@ def decode_rows(encoded, preprocessing):
         return image, tf.shape(image)[:2], valid, tf.shape(pixels)[:2]
 
     size = tf.TensorSpec((2,), tf.int32)
-    rows = Rows(*map_to_images(decode_row, (encoded, _kinds(encoded)), channels, (size, tf.TensorSpec((), tf.bool), size)))
+    rows = Rows(
+        *map_to_images(decode_row, (encoded, _kinds(encoded, max_pixels)), channels, (size, tf.TensorSpec((), tf.bool), size))
+    )
     if preprocessing.keeps_size:
         return rows
     return rows._replace(images=tf.reshape(rows.images, (-1, *preprocessing.image_shape)))  # as it is, but known
 
 
-def _kinds(encoded):
-    """Which of `_DECODERS` reads each row, `[N]` int32; 0 where none does."""
+def _kinds(encoded, max_pixels):
+    """Which of `_DECODERS` reads each row, `[N]` int32; 0 where none does, or too many pixels have come before."""
     head = tf.cast(tf.io.decode_raw(encoded, tf.uint8, fixed_length=_HEAD), tf.int32)
 
     def starts(magic):
@@ -80,8 +84,10 @@ def _kinds(encoded):
         return tf.reduce_sum(tf.cast(head[:, first : first + size], tf.int64) * weights, axis=1)
 
     def small(width, height):
-        return (width > 0) & (height > 0) & (width < 2**31) & (width * height <= _most_pixels())
+        counts.append(width * height)
+        return (width > 0) & (height > 0) & (tf.maximum(width, height) <= LONGEST_SIDE) & (width * height <= _most_pixels())
 
+    counts: list[tf.Tensor] = []
     png = starts(_PNG + b"\0\0\0\x0dIHDR") & small(number(16, big=True), number(20, big=True))
     gif = (starts(b"GIF87a") | starts(b"GIF89a")) & small(number(6, 2), number(8, 2))
     height = tf.bitcast(tf.cast(number(22), tf.uint32), tf.int32)  # negative: rows from top to bottom
@@ -89,8 +95,23 @@ def _kinds(encoded):
     deep, palette = head[:, 24] == 16, head[:, 25] == 3
     # Bits of a channel and kind of colour together: those that there are.
     png &= tf.reduce_any(tf.reduce_all(head[:, tf.newaxis, 24:26] == _PNG_KINDS, axis=2), axis=1)
-    kinds = [starts(b"\xff\xd8\xff"), png & ~deep & ~palette, png & deep, gif | (png & palette), bmp]
-    return sum(tf.cast(found, tf.int32) * kind for kind, found in enumerate(kinds, start=1))
+    jpeg = starts(b"\xff\xd8\xff")
+    kinds = [jpeg, png & ~deep & ~palette, png & deep, gif | (png & palette), bmp]
+    kind = sum(tf.cast(found, tf.int32) * kind for kind, found in enumerate(kinds, start=1))
+    pixels = sum(tf.where(found, count, 0) for found, count in zip((png, gif, bmp), counts)) + _jpeg_pixels(encoded, jpeg)
+    return tf.where(tf.cumsum(pixels) <= max_pixels, kind, 0)
+
+
+def _jpeg_pixels(encoded, jpeg):
+    """How many pixels each row has that is a JPEG, `[N]` int64; 0 for the others."""
+
+    def count(row):
+        sides = tf.cast(tf.image.extract_jpeg_shape(row[0])[:2], tf.int64)
+        pixels = tf.reduce_prod(sides)
+        return tf.where(pixels <= _most_pixels(), pixels, 0)  # else it isn't decoded
+
+    zero = tf.zeros((), tf.int64)
+    return tf.map_fn(lambda row: tf.cond(row[1], lambda: count(row), lambda: zero), (encoded, jpeg), fn_output_signature=tf.int64)
 
 
 def _most_pixels():

@@ -11,6 +11,7 @@ from anogan_tf.runtime.backend import keras
 from anogan_tf.runtime.files import write_version
 from anogan_tf.serving import warmup
 from anogan_tf.serving.decoding import Rows, decode_rows
+from anogan_tf.serving.description import write_description
 
 FORMAT = "tf_saved_model"  # as Keras calls it
 INVALID_SCORE = 1e30  # of a row that is no image: the most anomalous there is, and a number that JSON can carry
@@ -18,7 +19,8 @@ SCORE_OUTPUTS = ("score", "residual_score", "discrimination_score", "p_value", "
 MAP_OUTPUTS = ("residual", "heatmap", "reconstruction", "z")
 # Besides the maps, where they need it: how much of a row's maps is image (with tiles, where there is no z); where they lie on it.
 PLACES = ("size", "window")
-IMAGES = tf.TensorSpec((None, None, None, None), tf.float32, name="images")
+MAX_PIXELS = 2**28  # that the pictures of one request may have together, so that a few don't fill a server's memory
+IMAGES = tf.TensorSpec(None, tf.float32, name="images")  # [N, h, w, c], or [N, h, w] for grey
 IMAGE_BYTES = tf.TensorSpec((None,), tf.string, name="image_bytes")  # a name in _bytes: the REST API's mark of base64
 # Signature: its input, its outputs.
 SIGNATURES = {
@@ -39,6 +41,7 @@ class ServedModel(NamedTuple):
         calibration: a `Calibration`, or None for signatures without `p_value` and `heatmap`.
         threshold: scores above it are anomalous.
         tile: `(H, W, C)` of the networks where they see tiles of the images, or None.
+        max_pixels: that encoded pictures of one request may have together; those beyond it are answered as no image.
     """
 
     score: Callable
@@ -46,6 +49,7 @@ class ServedModel(NamedTuple):
     calibration: Any
     threshold: float
     tile: tuple | None
+    max_pixels: int = MAX_PIXELS
 
 
 def write_saved_model(model, base, warm_up=warmup.BATCH_SIZES):
@@ -63,20 +67,25 @@ def write_saved_model(model, base, warm_up=warmup.BATCH_SIZES):
     # The search is traced once, for all signatures.
     model = model._replace(score=tf.function(model.score, input_signature=taken, autograph=False))
 
-    def endpoint(read, outputs):
+    names: dict[str, list[str]] = {}  # of the outputs that each signature has
+
+    def endpoint(name, read, outputs):
         def answer(rows):
-            out = _answer(model, read(rows, model.preprocessing))
+            out = _answer(model, read(rows, model))
             wanted = (*outputs, *PLACES) if "residual" in outputs else outputs
-            return {name: out[name] for name in wanted if name in out}
+            names[name] = [output for output in wanted if output in out]
+            return {output: out[output] for output in names[name]}
 
         return answer
 
     archive = keras.export.ExportArchive()
     for name, (spec, outputs) in SIGNATURES.items():
-        archive.add_endpoint(name, endpoint(_check_images if spec is IMAGES else decode_rows, outputs), [spec])
+        archive.add_endpoint(name, endpoint(name, _check_images if spec is IMAGES else _decode, outputs), [spec])
 
     def write(folder):
         archive.write_out(str(folder), verbose=False)
+        given = {name: (spec.name, names[name]) for name, (spec, _) in SIGNATURES.items()}
+        write_description(folder, given, model.preprocessing.value_range, model.max_pixels)
         if warm_up:
             shape = model.tile or model.preprocessing.image_shape
             warmup.write_requests(folder, _warm_up_requests(shape, warm_up), Path(base).resolve().name)
@@ -84,8 +93,16 @@ def write_saved_model(model, base, warm_up=warmup.BATCH_SIZES):
     return write_version(base, write)
 
 
-def _check_images(images, preprocessing):
+def _decode(encoded, model):
+    return decode_rows(encoded, model.preprocessing, model.max_pixels)
+
+
+def _check_images(images, model):
     """`Rows`, as `decode_rows` gives them."""
+    preprocessing, rank = model.preprocessing, tf.rank(images)
+    expected = ["images with", rank, "axes; expected [N, height, width, channels], or [N, height, width] for grey."]
+    with tf.control_dependencies([tf.debugging.Assert((rank == 3) | (rank == 4), expected)]):
+        images = tf.ensure_shape(tf.reshape(images, tf.concat([tf.shape(images), [1]], axis=0)[:4]), (None,) * 4)
     valid = preprocessing.valid_rows(images)
     prepared = preprocessing(_by_row(valid, images, 0.0))
     sizes, given = (tf.tile(tf.shape(each)[tf.newaxis, 1:3], (tf.shape(each)[0], 1)) for each in (prepared, images))

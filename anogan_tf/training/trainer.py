@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from anogan_tf.data.augmentation import augment_images
 from anogan_tf.data.disk import DiskArray
-from anogan_tf.data.preprocessing import to_network, to_pixels
+from anogan_tf.data.pixel_checks import check_input
+from anogan_tf.data.preprocessing import in_one_line, to_network, to_pixels
 from anogan_tf.runtime.backend import keras
 from anogan_tf.runtime.models import SavableModel, unavailable
 from anogan_tf.runtime.types import PixelArrays
@@ -90,7 +91,10 @@ class ImageTrainer(SavableModel):
         """
         self._require_compiled("fit")
         if y is not None:
-            raise ValueError(f"{type(self).__name__}.fit() takes no labels: it learns from normal images alone.")
+            raise ValueError(
+                "fit() takes no labels, it learns from normal images alone: pass these, such as x[y == 0], and no y."
+            )
+        check_input(x)
         if isinstance(x, tf.data.Dataset):
             images = self._prepared(x, batch_size)
         else:
@@ -100,17 +104,19 @@ class ImageTrainer(SavableModel):
             images = self._shuffled_rows(count, batch_size).map(read)
         # Prepared here, not in `train_step`: XLA, where it compiles that, can't resize.
         images = images.prefetch(2)
-        return super().fit(
-            images,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=callbacks,
-            shuffle=False,
-            validation_data=None if validation_data is None else self._prepared(validation_data, batch_size, "validation_data"),
-            initial_epoch=initial_epoch,
-            steps_per_epoch=steps_per_epoch,
-            validation_freq=validation_freq,
-        )
+        validation = None if validation_data is None else self._prepared(validation_data, batch_size, "validation_data")
+        with in_one_line():
+            return super().fit(
+                images,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                shuffle=False,
+                validation_data=validation,
+                initial_epoch=initial_epoch,
+                steps_per_epoch=steps_per_epoch,
+                validation_freq=validation_freq,
+            )
 
     def evaluate(
         self, x: PixelArrays | DiskArray | tf.data.Dataset, y: None = None, batch_size: int = TRAINING_BATCH, **options: Any
@@ -127,7 +133,8 @@ class ImageTrainer(SavableModel):
         self._require_compiled("evaluate")
         if "_use_cached_eval_dataset" not in options:  # else Keras asks, within `fit`, and has what `fit` prepared
             x = self._prepared(x, batch_size)
-        return super().evaluate(x, **options)
+        with in_one_line():
+            return super().evaluate(x, **options)
 
     train_on_batch = unavailable("train_on_batch", "call fit(), which prepares the pixels")
     test_on_batch = unavailable("test_on_batch", "call evaluate(), which prepares the pixels")
@@ -138,6 +145,7 @@ class ImageTrainer(SavableModel):
 
     def _prepared(self, x, batch_size, name="x"):
         """Batches of prepared images, in their order, as a `tf.data.Dataset`."""
+        check_input(x, name)
         if isinstance(x, tf.data.Dataset):
             return x.map(lambda *batch: self.preprocessing(self.preprocessing.require_valid(batch[0])))
         count, read = self.row_reader(x, name)
