@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 import zipfile
 
 import h5py
@@ -9,7 +10,9 @@ import keras
 import numpy as np
 import pytest
 
+from anogan_tf.detection.detector import AnoGAN
 from anogan_tf.runtime.archives import UnsafeFile, _allowed, check_archive
+from anogan_tf.runtime.remarks import Remark
 from anogan_tf.training.gan import GAN
 
 pytestmark = pytest.mark.versions
@@ -185,3 +188,49 @@ def test_a_configuration_that_is_none_is_an_error(saved, tmp_path, config):
     path = write(tmp_path / "damaged.keras", {**saved, "config.json": config})
     with pytest.raises(ValueError, match="damaged.keras can't be loaded as a model"):
         GAN.load(path)
+
+
+@pytest.mark.usefixtures("networks")
+def test_layers_and_operations_of_keras_that_calculate_need_no_trust(tmp_path):
+    image = keras.Input((16, 16, 1))
+    x = keras.layers.RandomFlip()(keras.layers.Resizing(8, 8)(keras.ops.abs(image) * 2.0 - 1.0))
+    x = keras.layers.Reshape((64, 1))(keras.ops.where(x > 0.5, x, keras.ops.flip(x, axis=1)))
+    x = keras.layers.MultiHeadAttention(1, 2)(x, x) + keras.layers.Attention()([x, x])
+    features = keras.layers.Dense(4, name="features")(keras.ops.reshape(x, (-1, 64))[:, :32])
+    discriminator = keras.Model(image, keras.layers.Dense(1)(features))
+    z = keras.Input((4,))
+    generator = keras.Model(z, keras.layers.Reshape((16, 16, 1))(keras.layers.Dense(256, activation="tanh")(z)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Remark)
+        AnoGAN(generator, discriminator).save(tmp_path / "own.keras")
+    pixels = np.zeros((2, 16, 16, 1), np.float32)
+    loaded = AnoGAN.load(tmp_path / "own.keras").discriminator
+    np.testing.assert_allclose(loaded(pixels), discriminator(pixels), atol=1e-6)
+
+
+class Doubled(keras.layers.Layer):
+    """Unregistered."""
+
+    def call(self, x):
+        return 2.0 * x
+
+
+@pytest.mark.usefixtures("networks")
+def test_what_a_file_needs_is_said_when_it_is_saved_and_taken_as_it_is_said(make_gan, tmp_path):
+    gan = make_gan()
+    inside = gan.discriminator.get_layer("features")
+    outputs = keras.layers.Dense(1)(Doubled()(keras.layers.Flatten()(inside.output)))
+    detector = AnoGAN(gan.ema_generator, keras.Model(gan.discriminator.input, outputs))
+    name = f"{__name__}.Doubled"
+    with pytest.warns(Remark, match=f"classes of your own; it is loaded by AnoGAN.load.'own.keras', trusted=.'{name}'"):
+        detector.save(tmp_path / "own.keras")
+    with pytest.raises(ValueError, match=f"'{name}', which could run code; .*trusted=.'{name}'."):
+        AnoGAN.load(tmp_path / "own.keras")
+    assert any(type(layer) is Doubled for layer in AnoGAN.load(tmp_path / "own.keras", trusted=[name]).discriminator.layers)
+    with pytest.raises(ValueError, match="nowhere.Doubled, which is trusted, can't be imported"):
+        AnoGAN.load(tmp_path / "own.keras", trusted=[name, "nowhere.Doubled"])
+
+
+@pytest.mark.parametrize("name", ["Map", "Scan", "Cond", "WhileLoop", "CustomGradient"])
+def test_operations_that_call_functions_are_refused(name):
+    assert not any(allowed.endswith(f".{name}") for allowed in _allowed())

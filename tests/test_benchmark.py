@@ -225,7 +225,7 @@ def test_groups_lie_on_one_side(tile_set):
     for entry in entries:
         assert sides.setdefault(entry.group, entry.split) == entry.split
     assert sides["0"] == "test" and {entry.label for entry in entries} == {"good", "crack", "fray"}
-    assert all(bool(entry.mask) != entry.normal for entry in entries)
+    assert all(bool(entry.masks) != entry.normal for entry in entries)
 
 
 @pytest.mark.usefixtures("networks")

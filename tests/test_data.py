@@ -209,9 +209,13 @@ def test_arrays_that_cannot_be_used_are_named(tmp_path, arrays, reason):
 
 def test_channels_follow_the_files(tmp_path):
     save(tmp_path / "grey.png", picture())
-    assert sources.count_channels(sources.read_infos(FileSource.of(tmp_path), [0])) == 1
-    save(tmp_path / "colour.png", picture(channels=3))
-    assert sources.count_channels(sources.read_infos(FileSource.of(tmp_path), [0, 1])) == 3
+    save(tmp_path / "rgb.png", np.repeat(picture()[..., np.newaxis], 3, axis=-1))
+    source = FileSource.of(tmp_path)
+    with pytest.warns(Remark, match="1 images are kept as RGB and show no colour, such as .*rgb.png: taken as grey"):
+        assert sources.count_channels(source, sources.read_infos(source, [0, 1])) == 1
+    save(tmp_path / "very.png", picture(channels=3))
+    source = FileSource.of(tmp_path)
+    assert sources.count_channels(source, sources.read_infos(source, [0, 1, 2])) == 3
 
 
 def test_nothing_to_read_is_an_error(tmp_path):
@@ -359,6 +363,15 @@ def test_eight_bits_among_twelve_are_both_seen(tmp_path):
     assert found == (0.0, 4095.0)
     means = [sample.image.mean() for sample in read_samples(source, Preprocessing((16, 16, 1), value_range=found))]
     assert np.abs(means).max() < 0.15  # none is black
+
+
+def test_signed_values_beside_8_bits_are_said(tmp_path):
+    tifffile.imwrite(tmp_path / "signed.tif", np.arange(-200, 280).reshape(20, 24).astype(np.int16))
+    save(tmp_path / "8.png", picture())
+    source = FileSource.of(tmp_path)
+    with pytest.warns(Remark, match="8.png has 8 bits, and 1 images hold values from -199.* to 279"):
+        low, high = sources.value_range(source, sources.read_infos(source, [0, 1]))
+    assert -200 <= low < -190 and high == 279
 
 
 def test_a_stream_says_once_that_twelve_bits_are_all_but_black(tmp_path):

@@ -1,4 +1,5 @@
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -130,3 +131,21 @@ def test_no_rows_at_all():
 def test_damage_behind_the_header_fails():
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode([saved(drawing(200, 200, "RGB"), "PNG")[:3000]])
+
+
+@pytest.mark.parametrize("width, height", [(80_000_000, 1), (10_000_000, 8), (1_000_001, 5)])
+def test_a_side_that_no_decoder_takes_is_marked_by_its_header(tmp_path, width, height):
+    header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    good = saved(drawing(30, 20, "L"), "PNG")
+    images, valid = decode([header + bytes(40), good])
+    assert valid.tolist() == [False, True]
+    np.testing.assert_array_equal(images[1], read(tmp_path / "a.png", good))
+    Image.new("1", (1_000_001, 5)).save(tmp_path / "long.png")
+    assert "no side may be longer than 1000000" in read_picture(tmp_path / "long.png").reason
+
+
+def test_pictures_beyond_the_bound_are_not_decoded():
+    files = [saved(drawing(30, 20, mode), kind) for mode, kind in (("L", "PNG"), ("RGB", "JPEG"), ("L", "GIF"), ("RGB", "BMP"))]
+    for most, count in ((599, 0), (600, 1), (1800, 3), (2400, 4)):
+        assert decode(files, max_pixels=most)[1].tolist() == [True] * count + [False] * (4 - count)
+    assert decode([b"no picture", files[0]], max_pixels=600)[1].tolist() == [False, True]

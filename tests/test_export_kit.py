@@ -265,6 +265,14 @@ def test_the_client_never_imports_the_package(process):
     assert result.stdout.strip() == "False", result.stderr
 
 
+def test_whoever_reads_the_lines_may_stop(door, pictures, process):
+    """As head does: no traceback."""
+    code = f"import sys, client; sys.exit(client.main([{','.join(map(repr, door))}, {str(pictures)!r}]))"
+    running = subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=KIT)
+    running.stdout.close()
+    assert running.stderr.read() == b"" and running.wait() in (0, 1)
+
+
 def test_the_load_script_measures(load, door, folder, capsys):
     small = ["--size", "16x16x1", "--rows", "1", "3", "--clients", "1", "2", "--seconds", "0.1"]
     for where in (door, ["--folder", str(folder)]):

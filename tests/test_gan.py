@@ -7,6 +7,7 @@ from keras import layers
 
 from anogan_tf.data.augmentation import AUGMENTATIONS
 from anogan_tf.data.preprocessing import Preprocessing
+from anogan_tf.data.sources import Images
 from anogan_tf.networks import architectures
 from anogan_tf.training.gan import GAN
 
@@ -227,7 +228,7 @@ def test_errors_name_the_remedy(pixels, tiny_gan):
         tiny_gan.compile(label_smoothing=1.5)
     with pytest.raises(ValueError, match="prior='cauchy'"):
         GAN((16, 16, 1), 4, base_filters=4, prior="cauchy")
-    with pytest.raises(tf.errors.InvalidArgumentError, match="outside"):
+    with pytest.raises(ValueError, match="Pixels hold .* outside"):
         tiny_gan.fit(tf.data.Dataset.from_tensor_slices(pixels.astype(np.float32)).batch(8), verbose=0)
 
 
@@ -361,7 +362,7 @@ def test_a_memorized_image_looks_more_real_than_another(pixels):
 def test_what_a_gan_cannot_do_it_says(tiny_gan, pixels):
     with pytest.raises(NotImplementedError, match=r"GAN.train_on_batch\(\) isn't available: call fit\(\)"):
         tiny_gan.train_on_batch(pixels)
-    with pytest.raises(ValueError, match=r"GAN.fit\(\) takes no labels"):
+    with pytest.raises(ValueError, match=r"fit\(\) takes no labels, .* pass these, such as x\[y == 0\]"):
         tiny_gan.fit(pixels, np.zeros(40))
     with pytest.raises(ValueError, match=r"Call compile\(\) before evaluate"):
         GAN((16, 16, 1), 4, base_filters=4).evaluate(pixels)
@@ -373,3 +374,43 @@ def test_sizes_that_contradict_the_networks_are_errors(tiny_gan):
     with pytest.raises(ValueError, match="latent_dim=32 contradicts the generator, which has 4"):
         GAN(latent_dim=32, generator=tiny_gan.generator)
     assert GAN(generator=tiny_gan.generator, base_filters=4).image_shape == (16, 16, 1)
+
+
+class Series:
+    """What is used of pandas'."""
+
+    iloc = None
+
+    def __init__(self, values):
+        self._values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self._values, dtype)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (lambda pixels: "parts/good", r"x holds the path 'parts/good', not pixels: load_images\('parts/good'\).pixels reads"),
+        (lambda pixels: ["a.png", "b.png"], "x holds the path 'a.png'"),
+        (lambda pixels: Images(list(pixels), [], []), "x is what load_images gives, with names and all; pass x.pixels"),
+        (lambda pixels: {"image": pixels}, r"x holds a dict with image; .* such as x\['image'\]"),
+        (lambda pixels: Series([0, 1]), r"x is a Series; pass its images as a list of arrays: list\(x\)"),
+        (lambda pixels: tf.data.Dataset.from_tensor_slices(pixels), r"single images \(16, 16, 1\); batch it: x.batch\(16\)"),
+        (lambda pixels: tf.data.Dataset.from_tensors({"image": pixels}), r"dataset of dicts; .* x.map\(lambda row"),
+        (lambda pixels: tf.data.Dataset.from_tensors(pixels.astype(np.float32)), "Pixels hold .* floats outside"),
+        (lambda pixels: np.moveaxis(np.repeat(pixels, 3, -1), -1, 1), "channels first; expected"),
+    ],
+    ids=["a path", "paths", "images and names", "a dict", "a series", "unbatched", "dicts", "0 to 255", "channels first"],
+)
+def test_what_is_often_given_in_place_of_pixels_names_the_remedy(tiny_gan, tiny_detector, pixels, given, message):
+    for method in (lambda x: tiny_gan.fit(x, verbose=0), lambda x: tiny_gan.evaluate(x, verbose=0), tiny_detector.predict):
+        with pytest.raises(ValueError, match=message) as error:
+            method(given(np.asarray(pixels)))
+        assert len(str(error.value).splitlines()) == 1
+
+
+def test_channels_first_is_refused(monkeypatch):
+    monkeypatch.setattr("keras.config.image_data_format", lambda: "channels_first")
+    with pytest.raises(ValueError, match=r"channels_first; .*set_image_data_format\('channels_last'\)"):
+        Preprocessing((16, 16, 1))

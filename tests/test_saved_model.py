@@ -1,6 +1,7 @@
 """The exported search against the library's own answers, on each path that a SavedModel is run by."""
 
 import concurrent.futures
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from anogan_tf.detection.tiling import Tiling
 from anogan_tf.networks.architectures import feature_extractor
 from anogan_tf.networks.inference import for_inference
 from anogan_tf.search.settings import PAPER
-from anogan_tf.serving import saved_model, warmup
+from anogan_tf.serving import description, saved_model, warmup
 
 WITHOUT_THE_PACKAGE = """
 import sys
@@ -96,7 +97,7 @@ def test_what_the_signatures_take_and_give(served):
         spec, outputs = saved_model.SIGNATURES[name]
         assert signature.method_name == "tensorflow/serving/predict"
         (given,) = signature.inputs.items()
-        assert given[0] == spec.name and tf.TensorShape(given[1].tensor_shape).as_list() == spec.shape.as_list()
+        assert given[0] == spec.name and tf.TensorShape(given[1].tensor_shape).rank == spec.shape.rank
         shapes = {name: tf.TensorShape(info.tensor_shape).as_list() for name, info in signature.outputs.items()}
         assert shapes == {name: [None, *one_each[name]] for name in outputs}
 
@@ -201,6 +202,39 @@ def test_any_size_grey_or_colour(tiny, tiny_served):
         tiny_served("serving_default", images=np.zeros((2, 16, 16, 2), np.float32))
     with pytest.raises(tf.errors.InvalidArgumentError, match="each side needs at least 4"):
         tiny_served("serving_default", images=np.zeros((2, 16, 2, 1), np.float32))
+
+
+def test_images_without_a_channel_axis_are_grey(tiny_served, pixels):
+    floats = np.asarray(pixels[:3]).astype(np.float32) / np.float32(255)
+    assert_same(tiny_served("localize", images=floats[..., 0]), tiny_served("localize", images=floats))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"images with\] \[2\] \[axes; expected \[N, height"):
+        tiny_served("serving_default", images=floats[0, ..., 0])
+
+
+def test_what_a_client_divides_itself_is_the_same_picture(tiny_served, pixels):
+    """As bytes, as x / 255, and as the decimals that JSON carries."""
+    encoded = tiny_served("localize_bytes", image_bytes=np.array([tf.io.encode_png(one).numpy() for one in pixels[:6]], object))
+    decimals = np.array(json.loads(json.dumps((pixels[:6] / 255.0).tolist())), np.float32)
+    for divided in (pixels[:6].astype(np.float32) / np.float32(255), decimals):
+        assert_same(tiny_served("localize", images=divided), encoded)
+    colour = np.repeat(decimals, 3, axis=-1)
+    assert_same(tiny_served("localize", images=colour), encoded)
+
+
+def test_a_bound_on_the_pixels_of_a_request_and_words_about_it(tiny, pixels, tmp_path):
+    folder = tiny.export(tmp_path, warm_up=(), max_pixels=3 * 256)
+    files = np.array([tf.io.encode_png(one).numpy() for one in pixels[:5]], object)
+    files[1] = tf.io.encode_jpeg(pixels[1]).numpy()
+    with Served(folder) as served:
+        answer = served("score_bytes", image_bytes=files)
+        assert answer["valid"].tolist() == [True, True, True, False, False]
+        assert_same(served("score_bytes", image_bytes=files[:3]), {name: value[:3] for name, value in answer.items()})
+    said = json.loads((folder / description.FILE).read_text())
+    assert said["max_pixels"] == 768 and said["signatures"].keys() == set(saved_model.SIGNATURES)
+    loaded = tf.saved_model.load(folder).signatures
+    for name, words in said["signatures"].items():
+        assert words["outputs"].keys() == loaded[name].structured_outputs.keys()
+    assert "k / 255" in said["signatures"]["localize"]["input"]["images"]
 
 
 def bad_rows(pixels):
@@ -356,7 +390,7 @@ def test_images_of_one_size_are_tiled_too(tiled, tmp_path):
     pixels = np.concatenate([pixels, 255 - pixels])
     expected = tiled.predict(pixels)
     with Served(tiled.export(tmp_path, warm_up=())) as served:
-        answer = served("localize", images=pixels.astype(np.float32) * np.float32(1 / 255))
+        answer = served("localize", images=pixels.astype(np.float32) / np.float32(255))
     assert_same({name: answer[name] for name in ("score", "residual", "reconstruction", "p_value", "steps")}, expected)
     assert (answer["size"] == expected["residual"].shape[1:3]).all()
 
@@ -384,5 +418,5 @@ def test_the_preparation_travels(tiny_gan, settings, tmp_path):
         assert_same(answer, expected)
         one = pictures[0].astype(np.float32)[np.newaxis]
         if "value_range" not in settings:
-            one *= np.float32(1 / 255)
+            one /= np.float32(255)
         assert_same(served("localize", images=one), expected, slice(0, 1))

@@ -145,6 +145,8 @@ def read_picture(file):
 
 def info_of(entry):
     """The `ImageInfo` of an `ImageRef`, or None where it can't be read."""
+    if entry.refused:
+        return None
     try:
         return _INFOS[_kind(entry.path)](entry)
     except Exception:  # reading it says why

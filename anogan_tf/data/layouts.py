@@ -167,7 +167,7 @@ def _list_folder(folder, normal_class):
     files.sort(key=lambda file: (file.split == "test", file.split == "val", file.parts))
     matched, alone = masks.match([f.parts for f in files], of_masks, [is_normal(f.label, normal_class) for f in files])
     entries = [entry for file, its in zip(files, matched) for entry in _entries(folder, file, its, normal_class)]
-    if not of_masks:
+    if not of_masks or any(file.folder for file in files):  # whose they are isn't known before the question is answered
         return entries
     if any(its for its in matched) and not any(file.label or file.folder for file in files):
         return _by_mask(entries, folder, alone)
@@ -224,7 +224,7 @@ def _describe(found, folder, normal_class):
 
 def _only_folder(files, normal_class):
     """The folders from the top down that all files lie in, as long as none of them says anything."""
-    base = ()
+    base: tuple[str, ...] = ()
     while files and len(names := {parts[len(base)] if len(parts) > len(base) + 1 else "" for parts in files}) == 1:
         (name,) = names
         if not name or is_normal(name, normal_class) or split_of(name):

@@ -65,7 +65,7 @@ def separate(files, root):
 
 def _masks_by_value(places, root):
     """Of pairs such as 7.jpg and 7.png in one folder, all of the one suffix whose files, the first of them, look like masks."""
-    pairs = defaultdict(lambda: defaultdict(list))
+    pairs: dict[tuple, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for (folder, _), group in places.items():
         if len(group) == 2:
             suffixes = tuple(PurePath(parts[-1]).suffix.lower() for parts in group)
@@ -108,7 +108,8 @@ def match(images, masks, normal):
     by_stem = defaultdict(list)
     for number, parts in enumerate(images):
         by_stem[_stem(parts[-1])].append(number)
-    found, alone = [[] for _ in images], []
+    found: list[list] = [[] for _ in images]
+    alone = []
     for mask in masks:
         *folders, name = mask
         folders = [folder for folder in folders if not is_mask_folder(folder)]

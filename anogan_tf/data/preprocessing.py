@@ -104,10 +104,10 @@ class Preprocessing(keras.layers.Layer):
 
     def check(self, pixels: Array, name: str = "pixels", say: Callable[[str], Any] = remark) -> np.ndarray:
         """`check_pixels`, with the values that this preprocessing takes; `say` a line where they are all but black."""
-        pixels = check_pixels(pixels, name, bounded=self.value_range is None)
-        if found := self._all_but_black(pixels):
+        checked = check_pixels(pixels, name, bounded=self.value_range is None)
+        if found := self._all_but_black(checked):
             say(f"{name}: {found}")
-        return pixels
+        return checked
 
     def _all_but_black(self, pixels):
         """What to say of values that seem to be scaled otherwise than those that were trained on, or ""."""

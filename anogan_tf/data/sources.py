@@ -171,8 +171,14 @@ def image_dataset(
     said: list[str] = []
 
     def say_of(name):
-        """Of the first of many images that a line is to be said of."""
-        return lambda line: None if said or said.append(name) else remark(line.replace("image", name, 1))
+        """How to say a line of an image: once, of the first of many."""
+
+        def say(line):
+            if not said:
+                said.append(name)
+                remark(line.replace("image", name, 1))
+
+        return say
 
     def read(*element):
         picture, display = source.read(*element), np.zeros((0, 0, 1), np.uint8)
@@ -362,9 +368,18 @@ def read_infos(source, rows):
     return {row: head for row in rows if (head := source.info(row)) is not None}
 
 
-def count_channels(heads):
-    """3 where any of the images is in colour, else 1."""
-    return 3 if any(head.channels == 3 for head in heads.values()) else 1
+def count_channels(source, heads):
+    """3 where any of some images shows a colour, else 1: grey pictures are often kept as RGB. Those are read until one does."""
+    stored = [row for row, head in heads.items() if head.channels == 3]
+    for element in source.elements(stored).as_numpy_iterator() if stored else ():
+        pixels = source.read(*element).pixels
+        if pixels is not None and (pixels != pixels[..., :1]).any():
+            return 3
+    if stored:
+        remark(
+            f"{len(stored)} images are kept as RGB and show no colour, such as {source.entries[stored[0]].name}: taken as grey."
+        )
+    return 1
 
 
 def value_range(source, heads):
@@ -401,8 +416,13 @@ def _beside_8_bits(source, shallow, deep, low, top):
             "train on one kind alone."
         )
     bits = next((bits for bits in DEPTHS if top < 2**bits), None) if low >= 0 else None
-    if bits == DEPTHS[-1] or bits is None:
-        return None if bits else (float(low), float(top))
+    if bits is None:
+        remark(
+            f"{name} has 8 bits, and {len(deep)} images hold values from {low:g} to {top:g}, black and white to them (--range)."
+        )
+        return float(low), float(top)
+    if bits == DEPTHS[-1]:
+        return None
     remark(f"{name} has 8 bits and {len(deep)} images have {bits}; white is 255 in the one kind, {2**bits - 1} in the others.")
     return 0.0, float(2**bits - 1)
 

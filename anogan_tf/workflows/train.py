@@ -179,7 +179,7 @@ def infer_preprocessing(source, size, *, channels=None, value_range=None, **sett
         **settings: fit, scale, normalize, augment.
     """
     infos = sources.read_infos(source, normal_rows(source))
-    channels = channels or sources.count_channels(infos)
+    channels = channels or sources.count_channels(source, infos)
     value_range = value_range or sources.value_range(source, infos)
     return Preprocessing((*size, channels), value_range=value_range, **settings)
 
