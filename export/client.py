@@ -34,7 +34,7 @@ SUFFIXES = (
 )  # fmt: skip
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 READ_BY_THE_SERVER = (PNG, JPEG, b"GIF8", b"BM")
-ORIENTATION = 0x0112  # the EXIF tag
+ORIENTATION, SAMPLE_FORMAT = 0x0112, 0x0153  # EXIF and TIFF tags
 WIDEST = 1024  # pixels; overlays are no larger
 # The colours of a heatmap from cold to hot, evenly spaced.
 HEAT = (
@@ -200,6 +200,10 @@ def _upright(path, content):
                 plain = image.format in ("PNG", "JPEG", "MPO") and image.mode != "CMYK"
                 if plain and image.getexif().get(ORIENTATION, 1) == 1:
                     return content
+                if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+                    print(f"{path}: the first of {image.n_frames} pages is sent.", file=sys.stderr)
+                if image.format == "TIFF" and 2 in image.tag_v2.get(SAMPLE_FORMAT, (1,)):
+                    raise ValueError("its pixels are signed integers; save it as 8 or 16 bits without a sign")
                 stream = io.BytesIO()
                 _for_png(ImageOps.exif_transpose(image)).save(stream, "PNG", exif=b"")
                 return stream.getvalue()
@@ -217,7 +221,7 @@ def _for_png(image):
     if image.mode.startswith("I"):
         pixels = np.asarray(image)
         if pixels.min() < 0 or pixels.max() > 65535:
-            raise ValueError("its pixels are 32-bit integers beyond 16 bits")
+            raise ValueError(f"its pixels span {pixels.min()} to {pixels.max()}, which 16 bits can't hold")
         return Image.fromarray(pixels.astype(np.uint16))
     return image if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA") else image.convert("RGB")
 

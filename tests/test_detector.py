@@ -172,7 +172,7 @@ def test_another_layer_gives_another_discrimination_score_and_is_saved(tiny_gan,
         by_layer[layer] = predict(detector, pixels)
         detector.save(tmp_path / "detector.keras")
         assert_same(by_layer[layer], predict(AnoGAN.load(tmp_path / "detector.keras"), pixels))
-    np.testing.assert_array_equal(*(out["residual_score"] for out in by_layer.values()))
+    np.testing.assert_allclose(*(out["residual_score"] for out in by_layer.values()), rtol=1e-6)  # two graphs, each with its bits
     assert (by_layer["features"]["discrimination_score"] != by_layer["down1_relu"]["discrimination_score"]).all()
 
 
@@ -332,7 +332,7 @@ def test_errors(tiny_detector, tiny_gan, pixels):
         AnoGAN.from_gan(tiny_gan, jit_compile=True, block=None)
     with pytest.raises(ValueError, match="weight=2"):
         AnoGAN.from_gan(tiny_gan, weight=2.0)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="outside"):
+    with pytest.raises(ValueError, match="Pixels hold .* outside"):
         predict(tiny_detector, tf.data.Dataset.from_tensor_slices(pixels.astype(np.float32)).batch(8))
 
 

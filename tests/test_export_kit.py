@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from model_server import Served, grpc_door, rest_door
 from PIL import Image
 
@@ -231,6 +232,17 @@ def test_a_bomb_and_floats_fail_alone(client, served, pictures, capsys, monkeypa
     rows = table(capsys.readouterr().out)
     assert "decompression bomb" in " ".join(rows["colour.webp"]) and "floating point" in " ".join(rows["floats.tif"])
     assert rows["grey.png"][-1] in ("anomaly", "normal")
+
+
+def test_pages_and_signs_are_not_dropped_in_silence(client, tmp_path, capsys):
+    pages = np.arange(2 * 20 * 24, dtype=np.uint8).reshape(2, 20, 24)
+    tifffile.imwrite(tmp_path / "stack.tif", pages, photometric="minisblack")
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(client.read_picture(tmp_path / "stack.tif")))), pages[0])
+    assert "stack.tif: the first of 2 pages is sent" in capsys.readouterr().err
+    for kind in (np.int8, np.int16):
+        tifffile.imwrite(tmp_path / "signed.tif", pages[0].astype(kind))
+        with pytest.raises(client.ServingError, match="signed.tif can't be read: its pixels are signed integers"):
+            client.read_picture(tmp_path / "signed.tif")
 
 
 @pytest.mark.parametrize("orientation", range(10))
