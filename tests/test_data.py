@@ -301,6 +301,7 @@ def test_every_page_is_an_image_of_its_own(tmp_path, name):
         first.save(tmp_path / name, save_all=True, append_images=others, **options)
     entries = list_images(tmp_path)
     assert [entry.name for entry in entries] == [f"{tmp_path / name}#{number}" for number in (1, 2, 3)]
+    assert [entry.number for entry in entries] == [1, 2, 3]
     for entry, page in zip(entries, pages):
         np.testing.assert_array_equal(read_entry(entry).pixels[..., :1], page[..., np.newaxis])
     with pytest.warns(Remark, match=f"{name}: the first of 3 pages"):

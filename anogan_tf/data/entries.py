@@ -44,9 +44,17 @@ class ImageRef(NamedTuple):
         """What to call it: `path`, `path[row]`, `path:key[row]`, and `path#1` for the first page of a picture that has several.
         Names of files needn't be UTF-8; this is."""
         path = self.path.encode("utf-8", "backslashreplace").decode()
-        if self.row is not None and self.path.lower().endswith(pictures.PAGED_SUFFIXES):
-            return f"{path}#{self.row + 1}"
-        return f"{path}{self.key and f':{self.key}'}{'' if self.row is None else f'[{self.row}]'}"
+        number = "" if self.row is None else f"#{self.number}" if self._is_page else f"[{self.number}]"
+        return f"{path}{self.key and f':{self.key}'}{number}"
+
+    @property
+    def number(self):
+        """What it is called by in a file of many: pages are counted from 1, rows of arrays from 0; None in a file of one."""
+        return self.row if self.row is None or not self._is_page else self.row + 1
+
+    @property
+    def _is_page(self):
+        return self.path.lower().endswith(pictures.PAGED_SUFFIXES)
 
     @property
     def mask_name(self):

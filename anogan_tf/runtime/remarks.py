@@ -4,7 +4,17 @@ import warnings
 
 
 class Remark(UserWarning):
-    """How input was understood. The command line prints it; in Python it is a warning like any other."""
+    """How input was understood that could have meant something else.
+
+    The command line prints it. In Python it is a warning like any other: `warnings.filterwarnings("error", category=Remark)`
+    makes an error of it.
+
+    Args:
+        text: the line.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
 
 
 def remark(text):

@@ -178,7 +178,7 @@ def _write_maps(batch, residuals, first, out):
 def _file_name(number, sample, suffix):
     # Cut, because a file's name has at most 255 bytes.
     entry = sample.entry
-    stem = Path(entry.path).stem if entry.row is None else f"{entry.key or Path(entry.path).stem}-{entry.row}"
+    stem = Path(entry.path).stem if entry.row is None else f"{entry.key or Path(entry.path).stem}-{entry.number}"
     stem = "-".join(part for part in (entry.label, stem) if part).replace("/", "-")
     return f"{number:06d}-{stem.encode('utf-8', 'backslashreplace')[:100].decode('utf-8', 'ignore')}{suffix}"
 
