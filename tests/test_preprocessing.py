@@ -59,7 +59,9 @@ def test_every_level_is_its_quotient_to_the_last_bit(dtype):
     """What a client has divided itself is the same picture."""
     levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype)
     expected = (levels / np.float64(levels[-1])).astype(np.float32)
-    for convert in (to_unit_range, tf.function(to_unit_range)):
+    np.testing.assert_array_equal(to_unit_range(levels), expected)
+    np.testing.assert_array_equal(to_unit_range(expected), expected)
+    for convert in (to_unit_range, tf.function(to_unit_range), tf.function(to_unit_range, jit_compile=True)):
         np.testing.assert_array_equal(convert(tf.constant(levels)), expected)
         np.testing.assert_array_equal(convert(tf.constant(levels.astype(np.float32) / np.float32(levels[-1]))), expected)
 

@@ -82,8 +82,8 @@ class Preprocessing(keras.layers.Layer):
         return self.arrange(self.to_unit(pixels))
 
     def to_unit(self, pixels):
-        """The first half of `prepare`: values as they are stored to float32 in [0, 1]."""
-        if self.value_range is None or pixels.dtype == tf.uint8:
+        """The first half of `prepare`: values as they are stored, a tensor or an array, to the same float32 in [0, 1]."""
+        if self.value_range is None or pixels.dtype.name == "uint8":
             return to_unit_range(pixels)
         low, high = self.value_range
         return tf.clip_by_value((tf.cast(pixels, tf.float32) - low) * (1.0 / (high - low)), 0.0, 1.0)
@@ -339,11 +339,15 @@ def to_unit_range(pixels):
 
     So a picture is the same bits as uint8, as uint16 (257 times that) and as floats that a client has divided by 255 itself.
     """
+    if isinstance(pixels, np.ndarray):  # eager TensorFlow would keep every step of a large picture in memory
+        return np.divide(pixels, np.float32(_FULL_SCALE[pixels.dtype.name]), dtype=np.float32, casting="unsafe")
     if pixels.dtype.is_floating:
         return tf.cast(pixels, tf.float32)
-    # A product in float64, which rounds to the quotient of every level, in graphs as in eager code: of a division TensorFlow
-    # makes a product with a rounded 1 / n, in graphs alone.
-    return tf.cast(tf.cast(pixels, tf.float64) * (1.0 / _FULL_SCALE[pixels.dtype.name]), tf.float32)
+    # k / n = k / (n + 1) * (1 + 1 / n), where k / (n + 1) is exact: so the sum is rounded once, to the quotient of every level.
+    # Of a division TensorFlow makes a product with a rounded 1 / n, in graphs alone.
+    most = _FULL_SCALE[pixels.dtype.name]
+    share = tf.cast(pixels, tf.float32) * (1.0 / (most + 1.0))
+    return share + share * (1.0 / most)
 
 
 def to_network(pixels):

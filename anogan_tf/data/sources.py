@@ -186,7 +186,7 @@ def image_dataset(
         if picture.pixels is not None:
             try:
                 pixels = preprocessing.check(picture.pixels[np.newaxis], "image", say_of(picture.name))
-                values = np.asarray(preprocessing.to_unit(tf.constant(pixels)))[0]
+                values = np.asarray(preprocessing.to_unit(pixels))[0]
                 display, size = for_display(values, display_side), values.shape[:2]
             except ValueError as error:
                 reason = str(error)

@@ -370,7 +370,7 @@ class AnoGAN(SavableModel):
             warm_up: numbers of images in the requests that the server warms each signature up with; `()` for none. With many
                 steps at a large size that takes the server minutes.
             max_pixels: that the encoded pictures of one request may have together. Those beyond it, in their order, come back
-                with `valid` false and aren't decoded, which takes up to 9 bytes for each pixel.
+                with `valid` false and aren't decoded, which takes up to 34 bytes for each pixel of the largest picture.
 
         Returns:
             The path of the version's folder.
