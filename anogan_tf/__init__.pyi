@@ -1,5 +1,6 @@
 """The public names, and where each lives: what is imported when it is first used, and what type checkers see."""
 
+from .data.defects import draw_defects as draw_defects
 from .data.embedded import load_embedded as load_embedded
 from .data.layouts import list_images as list_images
 from .data.preprocessing import Preprocessing as Preprocessing
@@ -43,6 +44,7 @@ from .networks.architectures import build_encoder as build_encoder
 from .networks.architectures import build_generator as build_generator
 from .networks.architectures import feature_extractor as feature_extractor
 from .runtime.remarks import Remark as Remark
+from .networks.comparator import build_comparator as build_comparator
 from .search.search import Networks as Networks
 from .search.search import SearchResult as SearchResult
 from .search.search import latent_search as latent_search
@@ -52,6 +54,7 @@ from .training.callbacks import Checkpoint as Checkpoint
 from .training.callbacks import SampleGrid as SampleGrid
 from .training.callbacks import TrainingMonitor as TrainingMonitor
 from .training.callbacks import image_grid as image_grid
+from .training.comparator import ComparatorTrainer as ComparatorTrainer
 from .training.encoder import EncoderTrainer as EncoderTrainer
 from .training.gan import GAN as GAN
 

@@ -25,11 +25,11 @@ WINGS = {
 # The rooms of each wing; a room imports from those before it, and from none behind it.
 ROOMS = {
     "runtime": "types backend remarks files progress archives models provenance",
-    "networks": "latent losses architectures inference pretext",
+    "networks": "latent losses architectures comparator inference pretext",
     "data": "pixel_checks augmentation preprocessing batching disk embedded pictures medical arrays entries masks"
     " names tables layouts sources"
-    " tfds_sets synthetic",
-    "training": "trainer objectives gan encoder callbacks",
+    " tfds_sets defects synthetic",
+    "training": "trainer objectives gan encoder comparator callbacks",
     "search": "settings optimizers blocks search searcher",
     "serving": "decoding warmup description saved_model",
     "detection": "maps tiling memory_bank complexity terms scorer calibration detector stream trajectory",

@@ -1,4 +1,4 @@
-"""Loss terms of the GAN and of the latent search: pure functions, one value per image.
+"""Loss terms of the networks and of the latent search: pure functions, one value per image.
 
 Every function sums over all axes but the first, as the papers do, and leaves averaging over a
 batch to its caller.
@@ -148,6 +148,34 @@ def transform_loss(logits, numbers):
         `[N]` float32, 0 or more.
     """
     return tf.nn.sparse_softmax_cross_entropy_with_logits(numbers, tf.cast(logits, tf.float32))
+
+
+def mask_cross_entropy(logits, masks):
+    """Mean cross-entropy of each pixel being of a defect.
+
+    Args:
+        logits: `[N, H, W, 1]`.
+        masks: `[N, H, W, 1]`, 1 where a defect is, else 0.
+
+    Returns:
+        `[N]` float32, 0 or more.
+    """
+    of_each = tf.nn.sigmoid_cross_entropy_with_logits(masks, tf.cast(logits, tf.float32))
+    return tf.reduce_mean(of_each, axis=(1, 2, 3))
+
+
+def dice_loss(logits, masks):
+    """1 - Dice of the probabilities and the mask (Milletari et al. 2016), each sum larger by a pixel; 0 without a defect.
+
+    Args:
+        logits, masks: as for `mask_cross_entropy`.
+
+    Returns:
+        `[N]` float32, from 0 to 1.
+    """
+    probabilities, area = tf.sigmoid(tf.cast(logits, tf.float32)), _sum_per_image(masks)
+    dice = (2.0 * _sum_per_image(probabilities * masks) + 1.0) / (_sum_per_image(probabilities) + area + 1.0)
+    return tf.where(area > 0.0, 1.0 - dice, 0.0)
 
 
 def generator_loss(fake_logits):

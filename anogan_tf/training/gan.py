@@ -11,7 +11,7 @@ from anogan_tf.networks import architectures, latent, losses
 from anogan_tf.networks.pretext import transform, transform_tables
 from anogan_tf.runtime.backend import keras
 from anogan_tf.training.objectives import OBJECTIVES, check_objective
-from anogan_tf.training.trainer import ImageTrainer, replicas, sample_across_replicas, scale_for_replicas
+from anogan_tf.training.trainer import ImageTrainer, replicas, sample_across_replicas, scale_for_replicas, update_average
 
 IMAGE_SHAPE = (28, 28, 1)
 
@@ -240,14 +240,7 @@ class GAN(ImageTrainer):
     def _train_generator(self, gradients):
         step = tf.cast(self.optimizer.iterations, tf.int32)
         self.optimizer.apply(gradients, self.generator.trainable_variables)
-        self._update_average(step)
-
-    def _update_average(self, step):
-        step = tf.cast(step, tf.float32)
-        # Early on the generator changes fast: the average starts short.
-        kept = tf.minimum(self.ema_momentum, (1.0 + step) / (10.0 + step))
-        for average, weight in zip(self.ema_generator.weights, self.generator.weights):
-            average.assign(kept * average + (1.0 - kept) * weight)
+        update_average(self.ema_generator, self.generator, self.ema_momentum, step)
 
     def get_config(self) -> dict[str, Any]:
         return {

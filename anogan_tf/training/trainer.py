@@ -40,6 +40,30 @@ def scale_for_replicas(loss):
     return loss if replicas() == 1 else loss / replicas()
 
 
+def gather_replicas(values):
+    """`[count, ...]` of all replicas, in their order."""
+    return values if replicas() == 1 else tf.distribute.get_replica_context().all_gather(values, axis=0)
+
+
+def clip_across_replicas(gradients, norm):
+    """Gradients, whose norm over all of them and all replicas together is cut to `norm`, as a replica's share of them.
+
+    An optimizer would cut each replica's own share.
+    """
+    if replicas() > 1:
+        gradients = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+    clipped, _ = tf.clip_by_global_norm(gradients, norm)
+    return clipped if replicas() == 1 else [gradient / replicas() for gradient in clipped]
+
+
+def update_average(average, network, momentum, step):
+    """Have a network's exponential moving average keep `momentum` of its weights, in the first steps less: they change fast."""
+    step = tf.cast(step, tf.float32)
+    kept = tf.minimum(momentum, (1.0 + step) / (10.0 + step))
+    for mean, weight in zip(average.weights, network.weights):
+        mean.assign(kept * mean + (1.0 - kept) * weight)
+
+
 class ImageTrainer(SavableModel):
     """A `keras.Model` whose `fit` takes pixels as they come.
 

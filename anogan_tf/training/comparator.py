@@ -1,0 +1,251 @@
+"""The comparator, trained to find defects that are drawn on normal images (as DRAEM, Zavrtanik et al. 2021, arXiv 2108.07610)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from anogan_tf.data.defects import PLAIN, check_chosen, draw_example
+from anogan_tf.data.preprocessing import Preprocessing, to_network, to_pixels
+from anogan_tf.networks import architectures, losses
+from anogan_tf.networks.comparator import build_comparator, check_comparator, comparator_input
+from anogan_tf.runtime.backend import keras
+from anogan_tf.runtime.models import unavailable
+from anogan_tf.runtime.types import PixelArrays
+from anogan_tf.training.trainer import (
+    TRAINING_BATCH,
+    ImageTrainer,
+    clip_across_replicas,
+    gather_replicas,
+    sample_across_replicas,
+    scale_for_replicas,
+    update_average,
+)
+
+STEPS = 6000
+RATE, WARM_UP, DECAY = 2e-3, 100, 1e-4  # of AdamW
+LAST_RATE = 0.01  # of the rate, when all steps are done
+MAX_NORM = 1.0  # of all gradients together
+DICE = 0.5  # weight of the Dice loss beside the cross-entropy
+
+
+@keras.saving.register_keras_serializable("anogan_tf")
+class ComparatorTrainer(ImageTrainer):
+    """Learns which pixels of a normal image were changed, by defects that it draws itself.
+
+    >>> trainer = ComparatorTrainer.from_gan(gan)
+    >>> trainer.compile(steps=6000)
+    >>> trainer.fit_on(normals, epochs=20)
+    >>> logits = trainer.predict(images)
+
+    With a generator and an encoder the comparator sees x, G(E(x)) and their difference, without them x alone. On photographs of
+    surfaces x alone was as good as or better than a PCA's reconstruction beside it.
+
+    Each image of a batch is varied (light, grain, margins), and in four of five cases has one to three defects, see
+    `draw_defects`. Where the preprocessing normalizes images, the drawn one is normalized again, as when it is scored.
+    The loss is the mean cross-entropy of the pixels + 0.5 * the Dice loss of the images with a defect.
+
+    Metrics: `loss`, and its terms `cross_entropy` and `dice`; the lower, the better, all of them.
+
+    Attributes:
+        ema_comparator: an average of the comparator's weights over the last steps, which `predict` and `evaluate` use.
+
+    Args:
+        comparator: your own network in place of the built one, as `build_comparator` describes it.
+        generator: `[N, latent_dim]` to `[N, H, W, C]` in [-1, 1], or None. It is frozen, like the encoder: `from_gan` takes
+            copies.
+        encoder: `[N, H, W, C]` to `[N, latent_dim]`, or None; both or neither.
+        preprocessing: a `Preprocessing`; by default the one for the generator's image shape.
+        base_filters: of the built comparator, see `build_comparator`.
+        families, fillings: of defects that are drawn, see `draw_defects`; None for all.
+        seed: of the initial weights, the defects and the order of the images.
+
+    Raises:
+        ValueError: for networks that don't fit together, or a family that isn't there.
+    """
+
+    PARTS = ("comparator", "generator", "encoder", "preprocessing")
+
+    def __init__(
+        self,
+        comparator: keras.Model | None = None,
+        generator: keras.Model | None = None,
+        encoder: keras.Model | None = None,
+        preprocessing: Preprocessing | None = None,
+        *,
+        base_filters: int = 32,
+        families: Sequence[str] | None = None,
+        fillings: Sequence[str] | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)
+        check_chosen(families, fillings)
+        self.families, self.fillings = (None if names is None else list(names) for names in (families, fillings))
+        if generator is None and preprocessing is None:
+            raise ValueError("Without a generator the preprocessing says what images there are: pass preprocessing=.")
+        self.generator, self.encoder = _frozen_pair(generator, encoder)
+        self.preprocessing = preprocessing or Preprocessing(self.generator.output_shape[1:])
+        self.image_shape = architectures.check_image_shape(self.preprocessing.image_shape)
+        shown = {"with_reconstruction": self.generator is not None}
+        if self.generator is not None:
+            architectures.check_prepared(self.preprocessing, self.generator.output_shape[1:])
+        if comparator is None:
+            comparator = build_comparator(self.image_shape, base_filters, seed=seed, **shown)
+        self.comparator = architectures.as_functional(comparator, "comparator")
+        check_comparator(self.comparator, self.image_shape, **shown)
+        self.ema_comparator = architectures.copy_network(self.comparator)
+        self.ema_comparator.trainable = False
+        self.seed = seed
+        self.built = True
+
+    @classmethod
+    def from_gan(cls, gan: keras.Model, encoder: keras.Model | None = None, **options: Any) -> "ComparatorTrainer":
+        """A trainer for the images of a GAN: with its preprocessing and its seed.
+
+        Args:
+            gan: a `GAN`.
+            encoder: the `encoder` of an `EncoderTrainer` of this GAN, where the comparator is to see reconstructions; it and the
+                generator are copied. Without one it sees x alone.
+            **options: as for the class.
+        """
+        if encoder is not None:
+            networks = (gan.ema_generator, architectures.as_functional(encoder, "encoder"))
+            generator, encoder = (architectures.copy_network(part) for part in networks)
+            options = {"generator": generator, "encoder": encoder, **options}
+        return cls(**{"preprocessing": gan.preprocessing.copy(), "seed": gan.seed, **options})
+
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer | None = None,
+        *,
+        steps: int = STEPS,
+        ema_momentum: float = 0.995,
+        run_eagerly: bool = False,
+    ) -> None:
+        """Set the optimizer: AdamW, whose rate rises to 2e-3 in 100 steps and falls along a cosine, unless another is given.
+
+        Gradients are cut to a norm of 1 in all, with any optimizer. XLA compiles nothing here: defects are drawn by NumPy.
+
+        Args:
+            optimizer: a Keras optimizer.
+            steps: of training in all, at whose end the default optimizer's rate has fallen to a hundredth; no more is learned
+                beyond.
+            ema_momentum: `ema_comparator` keeps this share of its weights at each step and takes the rest from the comparator's.
+            run_eagerly: as in `keras.Model.compile`.
+        """
+        if not steps >= 1:
+            raise ValueError(f"steps={steps} must be 1 or more: number of images / batch size * epochs.")
+        if not 0.0 <= ema_momentum < 1.0:
+            raise ValueError(f"ema_momentum={ema_momentum} must lie in [0, 1).")
+        super().compile(optimizer=optimizer or _adamw(steps), jit_compile=False, run_eagerly=run_eagerly)
+        self.ema_momentum = ema_momentum
+        # Built now, because a `.keras` file restores only optimizers that are.
+        self.optimizer.build(self.comparator.trainable_variables)
+        self._trackers = [keras.metrics.Mean(name=name) for name in ("loss", "cross_entropy", "dice")]
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """Logits of a defect, `[N, H, W, 1]`, for images `[N, H, W, C]` in [-1, 1]."""
+        return self.ema_comparator(self._shown(images), training=False)
+
+    def train_on_images(self, images):
+        """One step of the comparator."""
+        step = tf.cast(self.batches_seen, tf.int32)
+        drawn, masks = self._draw(images, step)
+        shown, weights = self._shown(drawn), self.comparator.trainable_variables
+        with tf.GradientTape() as tape:
+            loss, *terms = self._loss_of(self.comparator(shown, training=True), masks)
+            share = scale_for_replicas(loss)
+        self.optimizer.apply(clip_across_replicas(tape.gradient(share, weights), MAX_NORM), weights)
+        update_average(self.ema_comparator, self.comparator, self.ema_momentum, step)
+        return self._track(loss, *terms)
+
+    def test_on_images(self, images):
+        """The losses on other images, with the same defects each time."""
+        drawn, masks = self._draw(images, -1)
+        return self._track(*self._loss_of(self(drawn), masks))
+
+    def predict(
+        self,
+        x: PixelArrays | tf.data.Dataset,
+        batch_size: int = TRAINING_BATCH,
+        verbose: int | str = "auto",
+        steps: int | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    ) -> np.ndarray:
+        """Logits of a defect, `[N, H, W, 1]`, for pixels as `fit` takes them; other arguments as in `keras.Model.predict`."""
+        return super().predict(self._prepared(x, batch_size), verbose=verbose, steps=steps, callbacks=callbacks)
+
+    predict_on_batch = unavailable("predict_on_batch", "call predict(), which prepares the pixels")
+
+    def _shown(self, images):
+        """What the comparator sees of images `[N, H, W, C]` in [-1, 1]."""
+        if self.generator is None:
+            return comparator_input(images)
+        return comparator_input(images, self.generator(self.encoder(images, training=False), training=False))
+
+    def _draw(self, images, step):
+        """`(images [N, H, W, C] in [-1, 1], masks [N, H, W, 1])`, drawn from (seed, step): a resumed run is the same run."""
+        pixels = to_pixels(images)
+        rows = sample_across_replicas(tf.shape(images)[0], tf.range)
+        given = [pixels, gather_replicas(pixels), rows, step]  # pieces of all the batch's images, whichever device has them
+        drawn, masks = tf.numpy_function(self._draw_rows, given, (tf.float32, tf.float32))
+        drawn, masks = tf.ensure_shape(drawn, images.shape), tf.ensure_shape(masks, (*images.shape[:3], 1))
+        return to_network(self.preprocessing.arrange(drawn)), masks
+
+    def _draw_rows(self, images, others, rows, step):
+        """`_draw` in NumPy, in [0, 1]; `rows` says which of the batch's images these are."""
+        drawn, masks = np.empty_like(images), np.zeros((*images.shape[:3], 1), np.float32)
+        for place, row in enumerate(rows):
+            rng = np.random.default_rng([number % 2**32 for number in (self.seed, int(step), int(row))])
+            rest = [other for number, other in enumerate(others) if number != row]
+            drawn[place], masks[place, ..., 0] = draw_example(images[place], rest, rng, self.families, self.fillings)
+        return drawn, masks
+
+    def _loss_of(self, logits, masks):
+        """`(loss, cross-entropy, Dice loss)` of a batch."""
+        cross_entropy = tf.reduce_mean(losses.mask_cross_entropy(logits, masks))
+        # Over the number of images that have a defect in the long run: over those of a batch, a share of it would differ.
+        dice = tf.reduce_mean(losses.dice_loss(logits, masks)) / (1.0 - PLAIN)
+        return cross_entropy + DICE * dice, cross_entropy, dice
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            **self.parts_config(),
+            **{name: getattr(self, name) for name in ("families", "fillings", "seed")},
+        }
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return None
+        return {"optimizer": keras.saving.serialize_keras_object(self.optimizer), "ema_momentum": self.ema_momentum}
+
+    def compile_from_config(self, config):
+        self.compile(keras.saving.deserialize_keras_object(config["optimizer"]), ema_momentum=config["ema_momentum"])
+
+
+def _frozen_pair(generator, encoder) -> Any:
+    """Both as functional models that learn nothing, or `(None, None)`."""
+    if (generator is None) != (encoder is None):
+        raise ValueError("A generator and an encoder make a reconstruction together; give both, or neither for x alone.")
+    if generator is None:
+        return None, None
+    generator, encoder = architectures.as_functional(generator, "generator"), architectures.as_functional(encoder, "encoder")
+    architectures.check_encoder(encoder, generator)
+    generator.trainable = encoder.trainable = False
+    return generator, encoder
+
+
+def _adamw(steps):
+    """The default optimizer for so many steps."""
+    warm_up = min(WARM_UP, steps // 10)
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0 if warm_up else RATE,
+        max(1, steps - warm_up),
+        alpha=LAST_RATE,
+        warmup_target=RATE if warm_up else None,
+        warmup_steps=warm_up,
+    )
+    return keras.optimizers.AdamW(rate, weight_decay=DECAY)
