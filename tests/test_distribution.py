@@ -18,7 +18,7 @@ else:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-from anogan_tf import GAN, EncoderTrainer, Preprocessing
+from anogan_tf import GAN, ComparatorTrainer, EncoderTrainer, Preprocessing
 
 pixels = np.random.default_rng(0).integers(0, 256, (64, 16, 16), np.uint8)
 
@@ -31,9 +31,13 @@ def train(strategy, augment=(), **options):
         trainer = EncoderTrainer.from_gan(gan, method="ziz")
         trainer.compile()
     encoder = trainer.fit(pixels, epochs=2, verbose=0).history
+    with strategy.scope():
+        comparator = ComparatorTrainer.from_gan(gan, trainer.encoder, base_filters=4)
+        comparator.compile(steps=8)
+    drawn = comparator.fit(pixels, epochs=2, verbose=0).history["loss"]
     gan.save(sys.argv[2])
     sums = [float(np.abs(weights).sum()) for weights in GAN.load(sys.argv[2]).get_weights()]
-    return {**found, "encoder": encoder["loss"], "steps": [int(gan.batches_seen.numpy())], "weights": sums}
+    return {**found, "encoder": encoder["loss"], "comparator": drawn, "steps": [int(gan.batches_seen.numpy())], "weights": sums}
 
 options = json.loads(sys.argv[1])
 if "TF_CONFIG" not in os.environ:
