@@ -69,14 +69,13 @@ def test_a_family_can_be_left_out():
 
 
 def test_what_can_t_be_seen_has_no_mask():
-    flat = np.full((3, 20, 20, 1), 0.5, np.float32)
-    for filling in ("other", "own"):
-        image, changed, mask = next(drawn(flat, 1, families=["area"], fillings=[filling]))
-        if not mask.any():
-            np.testing.assert_array_equal(image, changed)
-    black = np.zeros((20, 20, 1), np.float32)
-    changed, mask = draw_defects(black, [], np.random.default_rng(3), families=["stain"])
-    assert mask.any() == (changed != black).any()
+    """Dark stains on black, for one: nothing changes, and nothing is said to have changed."""
+    black = np.zeros((3, 20, 20, 1), np.float32)
+    seen = []
+    for image, changed, mask in drawn(black, 60, families=["stain"]):
+        seen.append(mask.any())
+        assert seen[-1] == (changed != image).any()
+    assert 0 < sum(seen) < len(seen)
 
 
 def test_other_images_may_be_smaller_larger_or_none():
