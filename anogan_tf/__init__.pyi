@@ -43,8 +43,8 @@ from .networks.architectures import build_discriminator as build_discriminator
 from .networks.architectures import build_encoder as build_encoder
 from .networks.architectures import build_generator as build_generator
 from .networks.architectures import feature_extractor as feature_extractor
-from .runtime.remarks import Remark as Remark
 from .networks.comparator import build_comparator as build_comparator
+from .runtime.remarks import Remark as Remark
 from .search.search import Networks as Networks
 from .search.search import SearchResult as SearchResult
 from .search.search import latent_search as latent_search
