@@ -202,8 +202,8 @@ def _upright(path, content):
                     return content
                 if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                     print(f"{path}: the first of {image.n_frames} pages is sent.", file=sys.stderr)
-                if image.format == "TIFF" and 2 in image.tag_v2.get(SAMPLE_FORMAT, (1,)):
-                    raise ValueError("its pixels are signed integers; save it as 8 or 16 bits without a sign")
+                if image.format == "TIFF" and image.mode == "L" and 2 in np.ravel(image.tag_v2.get(SAMPLE_FORMAT, 1)):
+                    raise ValueError("its 8 bits have a sign, which Pillow drops; save it as 8 or 16 bits without")
                 stream = io.BytesIO()
                 _for_png(ImageOps.exif_transpose(image)).save(stream, "PNG", exif=b"")
                 return stream.getvalue()

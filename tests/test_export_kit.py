@@ -239,9 +239,12 @@ def test_pages_and_signs_are_not_dropped_in_silence(client, tmp_path, capsys):
     tifffile.imwrite(tmp_path / "stack.tif", pages, photometric="minisblack")
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(client.read_picture(tmp_path / "stack.tif")))), pages[0])
     assert "stack.tif: the first of 2 pages is sent" in capsys.readouterr().err
-    for kind in (np.int8, np.int16):
-        tifffile.imwrite(tmp_path / "signed.tif", pages[0].astype(kind))
-        with pytest.raises(client.ServingError, match="signed.tif can't be read: its pixels are signed integers"):
+    for kind, reason in (
+        (np.int8, "its 8 bits have a sign"),
+        (np.int16, "its pixels span -100 to 155, which 16 bits can't hold"),
+    ):
+        tifffile.imwrite(tmp_path / "signed.tif", (pages[0].astype(np.int16) - 100).astype(kind))
+        with pytest.raises(client.ServingError, match=f"signed.tif can't be read: {reason}"):
             client.read_picture(tmp_path / "signed.tif")
 
 
