@@ -24,7 +24,8 @@ def build_comparator(
 
     Args:
         image_shape: `(height, width, channels)`, as in `build_generator`. The network has no fixed size: it takes all images
-            whose sides differ from these by multiples of 16.
+            whose sides differ from these by multiples of 16. What was trained on tiles is better applied to tiles all the same:
+            it has learned where these end.
         base_filters: filters at half of the image's size; 32 make about 0.4 million weights.
         with_reconstruction: whether it sees [x, G(z), |x - G(z)|], as `comparator_input` makes it, or x alone.
         seed: seeds the initial weights.

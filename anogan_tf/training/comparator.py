@@ -39,8 +39,8 @@ class ComparatorTrainer(ImageTrainer):
     >>> trainer.fit_on(normals, epochs=20)
     >>> logits = trainer.predict(images)
 
-    With a generator and an encoder the comparator sees x, G(E(x)) and their difference, without them x alone. On photographs of
-    surfaces x alone was as good as or better than a PCA's reconstruction beside it.
+    With a generator and an encoder the comparator sees x, G(E(x)) and their difference, without them x alone. In trials on
+    photographs of surfaces x alone was better than with a PCA's reconstruction beside it; G(z) was not tried there.
 
     Each image of a batch is varied (light, grain, margins), and in four of five cases has one to three defects, see
     `draw_defects`. Where the preprocessing normalizes images, the drawn one is normalized again, as when it is scored.
