@@ -27,7 +27,7 @@ def build_comparator(
             whose sides differ from these by multiples of 16. What was trained on tiles is better applied to tiles all the same:
             it has learned where these end.
         base_filters: filters at half of the image's size; 32 make about 0.4 million weights.
-        with_reconstruction: whether it sees [x, G(z), |x - G(z)|], as `comparator_input` makes it, or x alone.
+        with_reconstruction: whether it sees `[x, G(z), abs(x - G(z))]` along the channels, or x alone.
         seed: seeds the initial weights.
 
     Returns:
