@@ -194,7 +194,7 @@ def test_a_configuration_that_is_none_is_an_error(saved, tmp_path, config):
 def test_layers_and_operations_of_keras_that_calculate_need_no_trust(tmp_path):
     image = keras.Input((16, 16, 1))
     x = keras.layers.RandomFlip()(keras.layers.Resizing(8, 8)(keras.ops.abs(image) * 2.0 - 1.0))
-    x = keras.layers.Reshape((64, 1))(keras.ops.where(x > 0.5, x, keras.ops.flip(x, axis=1)))
+    x = keras.layers.Reshape((64, 1), name="rows")(keras.ops.where(x > 0.5, x, keras.ops.flip(x, axis=1)))
     x = keras.layers.MultiHeadAttention(1, 2)(x, x) + keras.layers.Attention()([x, x])
     features = keras.layers.Dense(4, name="features")(keras.ops.reshape(x, (-1, 64))[:, :32])
     discriminator = keras.Model(image, keras.layers.Dense(1)(features))
