@@ -304,8 +304,28 @@ def test_every_page_is_an_image_of_its_own(tmp_path, name):
     assert [entry.number for entry in entries] == [1, 2, 3]
     for entry, page in zip(entries, pages):
         np.testing.assert_array_equal(read_entry(entry).pixels[..., :1], page[..., np.newaxis])
+    infos = {FileSource.of(tmp_path).info(row) for row in range(3)}
+    assert len(infos) == 1 and not infos.pop().deep
     with pytest.warns(Remark, match=f"{name}: the first of 3 pages"):
         np.testing.assert_array_equal(read(tmp_path / name)[..., 0], pages[0])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32, np.int16])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_later_pages_are_read_as_the_first_is(tmp_path, kind, compression):
+    pages = rng.integers(0, 200, (3, 20, 24)).astype(kind)
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack", compression=compression)
+    source = FileSource.of(tmp_path)
+    found = [read_entry(entry).pixels for entry in source.entries]
+    np.testing.assert_array_equal(np.stack(found)[..., 0], pages)
+    assert len({one.dtype for one in found}) == 1 and len({source.info(row) for row in range(3)}) == 1
+
+
+def test_later_pages_that_pillow_alone_reads(tmp_path):
+    first, *others = (Image.fromarray(picture(channels=3)).quantize(16) for _ in range(3))
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others)
+    for entry, page in zip(list_images(tmp_path), (first, *others)):
+        np.testing.assert_array_equal(read_entry(entry).pixels, np.asarray(page.convert("RGB")))
 
 
 def test_smaller_copies_of_a_page_are_no_images(tmp_path):

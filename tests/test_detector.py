@@ -168,11 +168,12 @@ def test_the_detector_draws_with_the_averaged_generator(tiny_gan, pixels):
 def test_another_layer_gives_another_discrimination_score_and_is_saved(tiny_gan, pixels, tmp_path):
     by_layer = {}
     for layer in ("features", "down1_relu"):
-        detector = AnoGAN.from_gan(tiny_gan, features=layer, steps=0)
+        # Of several candidates the best is taken by a loss that the layer is a part of.
+        detector = AnoGAN.from_gan(tiny_gan, features=layer, steps=0, candidates=1)
         by_layer[layer] = predict(detector, pixels)
         detector.save(tmp_path / "detector.keras")
         assert_same(by_layer[layer], predict(AnoGAN.load(tmp_path / "detector.keras"), pixels))
-    np.testing.assert_allclose(*(out["residual_score"] for out in by_layer.values()), rtol=1e-6)  # two graphs, each with its bits
+    np.testing.assert_array_equal(*(out["residual_score"] for out in by_layer.values()))
     assert (by_layer["features"]["discrimination_score"] != by_layer["down1_relu"]["discrimination_score"]).all()
 
 

@@ -142,6 +142,11 @@ def test_soft_edges_are_cut_in_the_middle_and_said(tmp_path):
     assert (found != large).mean() < 0.02
 
 
+def test_probabilities_are_cut_in_the_middle():
+    soft = np.linspace(0, 1, 12 * 14, dtype=np.float32).reshape(12, 14, 1)
+    np.testing.assert_array_equal(as_mask(soft), soft[..., 0] > 0.5)
+
+
 def test_palettes_and_transparency(tmp_path):
     indices = Image.fromarray(SHAPE.astype(np.uint8) * 3, "P")
     for name, colours in (("grey first", [90] * 3 + [0] * 6), ("bright", [0] * 3 + [255] * 9)):

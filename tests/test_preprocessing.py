@@ -80,7 +80,7 @@ def test_grey_kept_as_colour_is_the_same_picture(dtype):
 
 def test_values_that_are_all_but_black_are_said():
     twelve = rng.integers(0, 4096, (2, 16, 16), np.uint16)
-    with pytest.warns(Remark, match="x: 16 bits and no value above 4095, nearly black"):
+    with pytest.warns(Remark, match="x: 16 bits and no value above 4095, nearly black .* --range 0:4095"):
         Preprocessing((16, 16, 1)).check(twelve, "x")
     with pytest.warns(Remark, match=r"x: all values lie in \[0, 1\], nearly black where 0 to 4095 is expected"):
         Preprocessing((16, 16, 1), value_range=(0, 4095)).check(twelve / 4095.0, "x")

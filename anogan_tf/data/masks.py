@@ -225,8 +225,7 @@ def _full_scale(values):
 
 def _kind_of(values):
     found, whole = np.unique(values), _full_scale(values)
-    labels = values.dtype.kind != "f" and len(found) <= FEW or found[-1] <= LABELS
-    if labels or len(found) <= 2:
+    if len(found) <= FEW or (found[-1] <= LABELS and (found == np.round(found)).all()):
         return EXACT
     return SOFT if found[-1] >= BRIGHT * whole else MANY
 

@@ -1,5 +1,6 @@
 """One picture file, PNG to TIFF, to pixels as they are stored: with all their bits, upright, without transparency."""
 
+import functools
 import math
 import os
 from pathlib import Path
@@ -27,6 +28,9 @@ _KNOWN = [
 ]  # fmt: skip
 FORMATS = [name for name in _KNOWN if name in Image.OPEN]
 _TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# What tifffile reads of TIFF as Pillow does: compressions (none, deflate), kinds of colour, dtypes.
+_PLAIN, _ALIKE = (1, 8, 32946), ("uint8", "uint16", "float32")
+_PHOTOMETRICS = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
 # How files of the commonest formats begin, whatever they are called.
 _BEGINNINGS = (
     b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"\0\0\0\x0cjP  \r\n", b"\xff\x4f\xff\x51", *_TIFF_BEGINNINGS,
@@ -154,7 +158,8 @@ def read_info(file, number=0):
     """The `ImageInfo` of a picture file, from its header."""
     if _is_for_tifffile(file, number):
         with tifffile.TiffFile(file) as tiff:
-            return ImageInfo(1 if tiff.pages[number].samplesperpixel < 3 else 3, deep=True)
+            page = _page(tiff, file, number)
+            return ImageInfo(1 if page.samplesperpixel < 3 else 3, deep=page.dtype.itemsize > 1 or page.dtype.kind == "i")
     with _open(file) as image:
         if image.format == "TIFF":
             image.seek(number)  # of a film all frames have the first one's colours
@@ -208,15 +213,32 @@ def _is_tiff(file):
         return opened.read(4) in _TIFF_BEGINNINGS
 
 
+def _page(tiff, file, number):
+    """A page of an open TIFF, found at once: going to each from the first, time would grow with the square of their number."""
+    if not number:
+        return tiff.pages.first
+    tiff.filehandle.seek(_page_offsets(str(file), file_stamp(file))[number])
+    return tifffile.TiffPage(tiff, index=number)
+
+
+@functools.lru_cache(maxsize=4)
+def _page_offsets(file, stamp):
+    with tifffile.TiffFile(file) as tiff:
+        return [page.offset for page in tiff.pages]
+
+
 def _is_for_tifffile(file, number):
-    """Whether it is a TIFF that Pillow would cut or misread: all but 8 bits, and 16 bits and float32 of grey."""
+    """Whether it is a TIFF that Pillow would cut or misread, all but 8 bits, and 16 bits and float32 of grey; or a later page,
+    which both read alike, and to which Pillow would go through all before it."""
     if not _is_tiff(file):
         return False
     try:
         with tifffile.TiffFile(file) as tiff:
-            page = tiff.pages[number]
+            page = _page(tiff, file, number)
             if page.dtype is None:
                 return False
+            if number and page.compression in _PLAIN and page.photometric in _PHOTOMETRICS and page.dtype.name in _ALIKE:
+                return True
             pillows = ("bool", "uint8", "uint16", "float32") if page.samplesperpixel == 1 else ("bool", "uint8")
             return page.dtype.name not in pillows or (page.tags.valueof("ImageDepth") or 1) > 1
     except tifffile.TiffFileError:
@@ -225,10 +247,10 @@ def _is_for_tifffile(file, number):
 
 def _read_tiff(file, number):
     with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages[number]
+        page = _page(tiff, file, number)
         check_size(page.imagewidth, page.imagelength)
         photometric = tifffile.PHOTOMETRIC(page.photometric)
-        if photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB) or page.samplesperpixel > 4:
+        if photometric not in _PHOTOMETRICS or page.samplesperpixel > 4:
             found = f"{page.samplesperpixel} channels of {page.dtype}, {photometric.name}"
             raise ValueError(f"a TIFF of {found}: beyond 8 bits only grey and RGB")
         pixels = np.moveaxis(page.asarray(), 0, -1) if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else page.asarray()
@@ -240,7 +262,7 @@ def _read_tiff(file, number):
         pixels = pixels.astype(np.float32)
     elif pixels.dtype.kind not in "iu":
         raise ValueError(f"a TIFF of {pixels.dtype}; integers and floats can be read")
-    elif pixels.dtype != np.uint16:
+    elif pixels.dtype.name not in ("uint8", "uint16"):
         pixels = _fewest_bits(pixels)
     return _upright(pixels, int(orientation))
 

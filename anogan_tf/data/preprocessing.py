@@ -102,18 +102,18 @@ class Preprocessing(keras.layers.Layer):
         """One image `[h, w]` or `[h, w, c]` prepared: NumPy float32 `[H, W, C]` in [0, 1]; ValueError if unusable."""
         return np.asarray(self.prepare(self.check(np.asarray(pixels)[np.newaxis], name)))[0]
 
-    def check(self, pixels: Array, name: str = "pixels", say: Callable[[str], Any] = remark) -> np.ndarray:
-        """`check_pixels`, with the values that this preprocessing takes; `say` a line where they are all but black."""
+    def check(self, pixels: Array, name: str = "pixels", say: Callable[[str], Any] | None = None) -> np.ndarray:
+        """`check_pixels`, with the values that this preprocessing takes; a remark, or `say`, where they are all but black."""
         checked = check_pixels(pixels, name, bounded=self.value_range is None)
         if found := self._all_but_black(checked):
-            say(f"{name}: {found}")
+            (say or (lambda line: remark(f"{name}: {line}")))(found)
         return checked
 
     def _all_but_black(self, pixels):
         """What to say of values that seem to be scaled otherwise than those that were trained on, or ""."""
         if pixels.dtype == np.uint16 and self.value_range is None and 255 < pixels.max() < 2**BITS:
             most = 2**BITS - 1
-            return f"16 bits and no value above {most}, nearly black where 65535 is white; of {BITS} bits: --range 0 {most}."
+            return f"16 bits and no value above {most}, nearly black where 65535 is white; of {BITS} bits: --range 0:{most}."
         if pixels.dtype.kind == "f" and self.value_range is not None:
             low, high = self.value_range
             if high - low > 2**8 and 0.0 <= pixels.min() < pixels.max() <= 1.0 and (pixels % 1.0 != 0.0).any():

@@ -176,7 +176,7 @@ def image_dataset(
         def say(line):
             if not said:
                 said.append(name)
-                remark(line.replace("image", name, 1))
+                remark(f"{name}: {line}")
 
         return say
 
