@@ -11,11 +11,8 @@ from anogan_tf.data.preprocessing import Preprocessing, to_network, to_pixels
 from anogan_tf.networks import architectures, losses
 from anogan_tf.networks.comparator import build_comparator, check_comparator, comparator_input
 from anogan_tf.runtime.backend import keras
-from anogan_tf.runtime.models import unavailable
-from anogan_tf.runtime.types import PixelArrays
 from anogan_tf.training.trainer import (
-    TRAINING_BATCH,
-    ImageTrainer,
+    ImagePredictor,
     clip_across_replicas,
     gather_replicas,
     sample_across_replicas,
@@ -31,7 +28,7 @@ DICE = 0.5  # weight of the Dice loss beside the cross-entropy
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
-class ComparatorTrainer(ImageTrainer):
+class ComparatorTrainer(ImagePredictor):
     """Learns which pixels of a normal image were changed, by defects that it draws itself.
 
     >>> trainer = ComparatorTrainer.from_gan(gan)
@@ -166,19 +163,6 @@ class ComparatorTrainer(ImageTrainer):
         """The losses on other images, with the same defects each time."""
         drawn, masks = self._draw(images, -1)
         return self._track(*self._loss_of(self(drawn), masks))
-
-    def predict(
-        self,
-        x: PixelArrays | tf.data.Dataset,
-        batch_size: int = TRAINING_BATCH,
-        verbose: int | str = "auto",
-        steps: int | None = None,
-        callbacks: Sequence[keras.callbacks.Callback] | None = None,
-    ) -> np.ndarray:
-        """Logits of a defect, `[N, H, W, 1]`, for pixels as `fit` takes them; other arguments as in `keras.Model.predict`."""
-        return super().predict(self._prepared(x, batch_size), verbose=verbose, steps=steps, callbacks=callbacks)
-
-    predict_on_batch = unavailable("predict_on_batch", "call predict(), which prepares the pixels")
 
     def _shown(self, images):
         """What the comparator sees of images `[N, H, W, C]` in [-1, 1]."""

@@ -1,23 +1,19 @@
 """The encoder that finds an image's z in one pass, trained against a finished GAN (f-AnoGAN, Schlegl et al. 2019)."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from anogan_tf.data.preprocessing import Preprocessing
 from anogan_tf.networks import architectures, latent, losses
 from anogan_tf.runtime.backend import keras
-from anogan_tf.runtime.models import unavailable
-from anogan_tf.runtime.types import PixelArrays
-from anogan_tf.training.trainer import TRAINING_BATCH, ImageTrainer, sample_across_replicas, scale_for_replicas
+from anogan_tf.training.trainer import ImagePredictor, sample_across_replicas, scale_for_replicas
 
 ENCODER_METHODS = ("izi_f", "izi", "ziz")
 
 
 @keras.saving.register_keras_serializable("anogan_tf")
-class EncoderTrainer(ImageTrainer):
+class EncoderTrainer(ImagePredictor):
     """Learns E: image to latent vector, while the generator and the discriminator stay as they are.
 
     >>> trainer = EncoderTrainer.from_gan(gan)
@@ -122,19 +118,6 @@ class EncoderTrainer(ImageTrainer):
     def test_on_images(self, images):
         """The loss on other images."""
         return self._track(self._loss(images, -1, training=False))
-
-    def predict(
-        self,
-        x: PixelArrays | tf.data.Dataset,
-        batch_size: int = TRAINING_BATCH,
-        verbose: int | str = "auto",
-        steps: int | None = None,
-        callbacks: Sequence[keras.callbacks.Callback] | None = None,
-    ) -> np.ndarray:
-        """z = E(x), `[N, latent_dim]`, for pixels as `fit` takes them; the other arguments as in `keras.Model.predict`."""
-        return super().predict(self._prepared(x, batch_size), verbose=verbose, steps=steps, callbacks=callbacks)
-
-    predict_on_batch = unavailable("predict_on_batch", "call predict(), which prepares the pixels")
 
     def _loss(self, images, step, training):
         """The mean loss of a batch; what "ziz" draws follows from the step."""

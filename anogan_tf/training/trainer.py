@@ -255,3 +255,26 @@ class ImageTrainer(SavableModel):
         if is_multi_worker():  # of each Keras takes the mean over its first axis then, which a number hasn't
             return {name: tf.reshape(value, (1,)) for name, value in found.items()}
         return found
+
+
+class ImagePredictor(ImageTrainer):
+    """An `ImageTrainer` whose `call` is worth asking: its `predict` takes pixels as they come, too."""
+
+    def predict(
+        self,
+        x: PixelArrays | tf.data.Dataset,
+        batch_size: int = TRAINING_BATCH,
+        verbose: int | str = "auto",
+        steps: int | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    ) -> np.ndarray:
+        """What the model gives for pixels as `fit` takes them, `[N, ...]`: an encoder z = E(x), a comparator logits.
+
+        Args:
+            x: pixels, as for `fit`.
+            batch_size: images in a batch; not for a dataset.
+            verbose, steps, callbacks: as in `keras.Model.predict`.
+        """
+        return super().predict(self._prepared(x, batch_size), verbose=verbose, steps=steps, callbacks=callbacks)
+
+    predict_on_batch = unavailable("predict_on_batch", "call predict(), which prepares the pixels")
