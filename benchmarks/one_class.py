@@ -426,7 +426,7 @@ def _find_mistakes(run, method, normal_class):
         rows = np.flatnonzero(run.task.labels == label)
         rows = rows[np.argsort(order[rows], kind="stable")[:MISTAKES]]
         out = detector.predict(run.task.test[rows], verbose=0)
-        queries, heat = np.asarray(run.preprocessing.prepare(run.task.test[rows])), detector.heatmap(out["residual"])
+        queries, heat = np.asarray(run.preprocessing.prepare(run.task.test[rows])), detector.heatmap(out["anomaly_map"])
         titles = [f"{run.task.kinds[row]}, normal is {normal_class}: {scores[row]:.3g}" for row in rows]
         found[what] = list(zip(order[rows], titles, queries, out["reconstruction"], heat))
     return found

@@ -129,7 +129,7 @@ def draw_mistakes(path, out, method, *, epochs=None, progress=no_progress):
         calibrate_on(detector, source, _read_normals(source, 0, progress)[1].held_out, progress=progress)
     rows, found = np.array(rows_to_score(source)), []
     with progress("Scoring", len(rows)) as on_progress:
-        for batch, results, _ in score_batches(detector, source, rows, [], strict=True):
+        for batch, results in score_batches(detector, source, rows, [], strict=True):
             found.append(results["score"])
             on_progress(len(batch))
     scores, good = np.concatenate(found), np.array([source.entries[row].label == NORMAL for row in rows])
@@ -178,10 +178,10 @@ def _measure(detector, source, defects, wanted, progress):
     found, labels, started = [], [], time.perf_counter()
     masks = zip(rows, source.masks(rows))
     with progress("Scoring", len(rows)) as on_progress:
-        for batch, results, residuals in score_batches(detector, source, rows, [], strict=True):
-            for sample, residual, mask in zip(batch, residuals, masks_of(batch, masks)):
+        for batch, results in score_batches(detector, source, rows, [], strict=True):
+            for sample, anomaly_map, mask in zip(batch, results["anomaly_map"], masks_of(batch, masks)):
                 # One defect's mask is empty as published: its pixels count as normal, as for others who use the set.
-                count_pixels(pixels, detector.preprocessing, sample, residual, mask)
+                count_pixels(pixels, detector.preprocessing, sample, anomaly_map, mask)
                 labels.append(kind_of(sample.entry))
             found.append(results["score"])
             on_progress(len(batch))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from anogan_tf.data.defects import draw_defects
 from anogan_tf.data.preprocessing import Preprocessing
 from anogan_tf.networks.architectures import build_encoder
-from anogan_tf.networks.comparator import build_comparator, comparator_input
+from anogan_tf.networks.comparator import build_comparator, comparator_input, sees_reconstruction
 from anogan_tf.networks.losses import dice_loss, mask_cross_entropy
 from anogan_tf.training.comparator import ComparatorTrainer
 
@@ -43,7 +43,7 @@ def all_state(trainer):
 @pytest.mark.parametrize("reconstruct", [True, False])
 def test_one_logit_for_each_pixel_of_any_size(shape, reconstruct):
     comparator = build_comparator(shape, 4, with_reconstruction=reconstruct)
-    channels = (3 if reconstruct else 1) * shape[2]
+    channels = (3 if reconstruct else 1) * shape[2] + 1
     for more in (0, 16, 48):
         size = (shape[0] + more, shape[1] + 2 * more)
         logits = comparator(np.zeros((2, *size, channels), np.float32))
@@ -61,14 +61,25 @@ def test_its_weights():
 
 
 def test_it_begins_with_few_defects():
-    logits = build_comparator(SHAPE, 4)(np.zeros((1, 16, 16, 3), np.float32))
+    logits = build_comparator(SHAPE, 4)(np.zeros((1, 16, 16, 4), np.float32))
     assert np.mean(logits) == pytest.approx(-3, abs=0.5)
 
 
 def test_what_it_is_shown():
+    x, made, ones = noisy(2, seed=1), noisy(2, seed=2), np.ones((2, *SHAPE), np.float32)
+    np.testing.assert_array_equal(comparator_input(tf.constant(x), made), np.concatenate([x, made, np.abs(x - made), ones], -1))
+    np.testing.assert_array_equal(comparator_input(x), np.concatenate([x, ones], -1))
+    for sees in (True, False):
+        assert sees_reconstruction(build_comparator(SHAPE, 4, with_reconstruction=sees), 1) is sees
+
+
+@pytest.mark.parametrize("reconstruct", [True, False])
+def test_beyond_an_image_all_it_is_shown_is_0(reconstruct):
     x, made = noisy(2, seed=1), noisy(2, seed=2)
-    np.testing.assert_array_equal(comparator_input(tf.constant(x), made), np.concatenate([x, made, np.abs(x - made)], -1))
-    assert comparator_input(x) is x
+    x[0, 5:], x[1, :, :3] = np.nan, np.nan
+    shown = comparator_input(x, made if reconstruct else None).numpy()
+    assert not shown[0, 5:].any() and not shown[1, :, :3].any()
+    np.testing.assert_array_equal(shown[..., :1][shown[..., -1:] > 0], x[~np.isnan(x)])
 
 
 def test_losses_against_numpy():
@@ -166,9 +177,9 @@ def test_errors(tiny_gan):
         ComparatorTrainer(encoder=encoder, preprocessing=Preprocessing(SHAPE))
     with pytest.raises(ValueError, match="pass preprocessing="):
         ComparatorTrainer()
-    with pytest.raises(ValueError, match="takes 3 channels, it would be shown 1: x alone. Build it with_reconstruction=False"):
+    with pytest.raises(ValueError, match="takes 4 channels, it would be shown 2: x alone.* Build it with_reconstruction=False"):
         ComparatorTrainer.from_gan(tiny_gan, comparator=build_comparator(SHAPE, 4))
-    with pytest.raises(ValueError, match="takes 1 channels, it would be shown 3.*or give it no networks"):
+    with pytest.raises(ValueError, match="takes 2 channels, it would be shown 4.*or give it no networks"):
         ComparatorTrainer.from_gan(tiny_gan, encoder, comparator=build_comparator(SHAPE, 4, with_reconstruction=False))
     image = keras.Input((16, 16, 1))
     with pytest.raises(ValueError, match="must give one logit for each pixel"):

@@ -14,7 +14,7 @@ from anogan_tf.networks import architectures
 from anogan_tf.networks.pretext import transform_tables
 from anogan_tf.search.settings import SearchSettings
 
-KEYS = {"score", "residual_score", "discrimination_score", "residual", "reconstruction", "z", "steps", "converged"}
+KEYS = {"score", "residual_score", "discrimination_score", "residual", "anomaly_map", "reconstruction", "z", "steps", "converged"}
 
 
 def predict(detector, pixels, **options):
@@ -33,6 +33,7 @@ def test_output(tiny_detector, pixels):
     assert {name: value.shape[1:] for name, value in out.items()} == {
         **dict.fromkeys(("score", "residual_score", "discrimination_score", "steps", "converged"), ()),
         **dict.fromkeys(("residual", "reconstruction"), (16, 16, 1)),
+        "anomaly_map": (16, 16),
         "z": (4,),
     }
     assert all(len(value) == len(pixels) for value in out.values())
@@ -204,7 +205,7 @@ def test_calibrate_and_save(tiny_detector, pixels, tmp_path):
     for again in (AnoGAN.load(tmp_path / "detector.keras"), keras.saving.load_model(tmp_path / "detector.keras")):
         assert again._settings() == tiny_detector._settings() and again.threshold == tiny_detector.threshold
         assert_same(out, predict(again, pixels))
-        np.testing.assert_array_equal(again.heatmap(out["residual"]), tiny_detector.heatmap(out["residual"]))
+        np.testing.assert_array_equal(again.heatmap(out["anomaly_map"]), tiny_detector.heatmap(out["anomaly_map"]))
 
 
 def test_scores_do_not_depend_on_the_other_queries(tiny_detector, pixels):
@@ -313,7 +314,7 @@ def test_mixed_bfloat16_keeps_latents_and_scores_whole_and_is_saved(make_gan, pi
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
     out = predict(detector, pixels)
-    assert {out[name].dtype.name for name in ("score", "z", "residual", "reconstruction")} == {"float32"}
+    assert {out[name].dtype.name for name in ("score", "z", "residual", "anomaly_map", "reconstruction")} == {"float32"}
     detector.save(tmp_path / "detector.keras")
     again = AnoGAN.load(tmp_path / "detector.keras")
     assert again.generator.get_layer("pixels").compute_dtype == "bfloat16"
@@ -327,7 +328,7 @@ def test_errors(tiny_detector, tiny_gan, pixels):
         tiny_detector.heatmap(np.zeros((1, 16, 16, 1)))
     with pytest.raises(ValueError, match="no layer named 'nowhere'"):
         AnoGAN.from_gan(tiny_gan, features="nowhere")
-    with pytest.raises(TypeError, match="lam: no such setting; there are block, .*weight"):
+    with pytest.raises(TypeError, match="lam: no such setting; there are anomaly_map, block, .*weight"):
         AnoGAN.from_gan(tiny_gan, lam=0.1)
     with pytest.raises(ValueError, match="jit_compile=True needs blocks"):
         AnoGAN.from_gan(tiny_gan, jit_compile=True, block=None)
@@ -431,7 +432,7 @@ def test_tiles_of_many_images_in_one_search_are_each_images_own(tiled):
         alone = tiled.predict([picture])
         for name in ("score", "residual_score", "discrimination_score", "steps", "converged"):
             assert alone[name][0] == together[name][row], name
-        for name in ("residual", "reconstruction"):
+        for name in ("residual", "anomaly_map", "reconstruction"):
             np.testing.assert_array_equal(alone[name][0], together[name][row])
         assert together["residual"][row].shape == (round(picture.shape[0] / 2), round(picture.shape[1] / 2), 1)
 
@@ -480,7 +481,7 @@ def test_a_tiled_detector_is_calibrated_by_images_and_saved_whole(tiled, tmp_pat
     tiled.calibrate(pictures, false_positive_rate=0.1)
     out = tiled.predict(pictures)
     np.testing.assert_array_equal(np.sort(out["score"]), tiled.calibration.scores)
-    heats = tiled.heatmap(out["residual"])
+    heats = tiled.heatmap(out["anomaly_map"])
     assert [heat.shape for heat in heats] == [residual.shape[:2] for residual in out["residual"]]
     tiled.save(tmp_path / "tiled.keras")
     again = AnoGAN.load(tmp_path / "tiled.keras")

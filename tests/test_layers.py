@@ -32,7 +32,8 @@ ROOMS = {
     "training": "trainer objectives gan encoder comparator callbacks",
     "search": "settings optimizers blocks search searcher",
     "serving": "decoding warmup description saved_model",
-    "detection": "maps tiling memory_bank complexity terms scorer calibration detector stream trajectory",
+    "detection": "maps tiling memory_bank patch_memory anomaly_map complexity terms scorer calibration detector stream"
+    " trajectory",
     "evaluation": "metrics plots baselines evaluate report",
     "workflows": "options splits train score demo beam web_app",
     "cli": "console options demo train score evaluate prepare export page app",

@@ -80,7 +80,7 @@ def answers(detector, pixels):
     out = detector.predict(pixels, verbose=0)
     count = len(out["score"])
     known = {"threshold": np.full(count, detector.threshold, np.float32), "valid": np.ones(count, bool)}
-    return {**out, **known, "heatmap": detector.heatmap(out["residual"])}
+    return {**out, **known, "heatmap": detector.heatmap(out["anomaly_map"])}
 
 
 def assert_same(answer, expected, rows=slice(None)):
@@ -365,7 +365,7 @@ def tiled(trained_gan):
 def test_whole_images_of_any_size_are_cut_searched_and_stitched_inside(tiled, tmp_path):
     pictures = photographs(6)
     out = tiled.predict(pictures)
-    expected = {**out, "heatmap": tiled.heatmap(out["residual"])}
+    expected = {**out, "heatmap": tiled.heatmap(out["anomaly_map"])}
     with Served(tiled.export(tmp_path, warm_up=(1,))) as served:
         answer = served("localize_bytes", image_bytes=encoded([*pictures, np.zeros((30, 30, 1), np.uint8)]))
         scores = served("score_bytes", image_bytes=encoded(pictures))

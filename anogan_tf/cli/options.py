@@ -94,6 +94,8 @@ SPELLING: dict[str, tuple[list[str], dict[str, Any]]] = {
     "label_smoothing": ([], {"min": 0.0, "max": 0.99}),
     "encoder": (["--encoder/--no-encoder"], {}),
     "mode": ([], {"show_default": "refine, or search without encoder"}),
+    "comparator": (["--comparator/--no-comparator"], {"show_default": "for patches"}),
+    "score": ([], {"show_default": "complexity with a comparator, else loss"}),
     "complexity_deviation": ([], {"min": 0.0}),
     "memory_bank": ([], {"min": 0}),
     "weight": ([], {"min": 0.0, "max": 1.0, "show_default": "0.1"}),

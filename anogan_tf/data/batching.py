@@ -38,6 +38,12 @@ def unpad(filled, sizes):
     return [image[:height, :width] for image, (height, width) in zip(filled, np.asarray(sizes))]
 
 
+def within(sizes, shape):
+    """Which pixels of a batch are of its images, `[N, H, W]` bool; `sizes` `[N, 2]`, `shape` as of the batch."""
+    down, across = tf.range(shape[1])[:, tf.newaxis], tf.range(shape[2])
+    return (down < sizes[:, :1, tf.newaxis]) & (across < sizes[:, 1:, tf.newaxis])
+
+
 def map_to_images(function, rows, channels, outputs):
     """`tf.map_fn` where the rows give images of differing sizes: it fills them up. There may be no rows.
 
@@ -59,10 +65,9 @@ def map_to_images(function, rows, channels, outputs):
     flat, sizes, *others = tf.map_fn(flatten, rows, fn_output_signature=(spec, *outputs))
     pixels = tf.reshape(flat.values, (-1, channels))  # of no rows its shape would be none
     height, width = tf.unstack(tf.reduce_max(tf.pad(sizes, [(0, 1), (0, 0)]), axis=0))
-    down, right = tf.range(height)[:, tf.newaxis], tf.range(width)
-    heights, widths = (sizes[:, axis, tf.newaxis, tf.newaxis] for axis in (0, 1))
+    down, right, widths = tf.range(height)[:, tf.newaxis], tf.range(width), sizes[:, 1:, tf.newaxis]
     first = tf.cumsum(sizes[:, 0] * sizes[:, 1], exclusive=True)[:, tf.newaxis, tf.newaxis]
-    places = tf.where((down < heights) & (right < widths), first + down * widths + right, tf.shape(pixels)[0])
+    places = tf.where(within(sizes, (0, height, width)), first + down * widths + right, tf.shape(pixels)[0])
     return tf.gather(tf.pad(pixels, [(0, 1), (0, 0)]), places), sizes, *others  # beyond an image the row of 0 after the last
 
 

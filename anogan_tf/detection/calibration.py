@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from anogan_tf.data.batching import unpad
 from anogan_tf.detection import maps
+from anogan_tf.detection.anomaly_map import PIXELS_FOR_SCALE, MapScale, map_each
 from anogan_tf.detection.complexity import Complexity
 from anogan_tf.detection.terms import ScoreTerms, pool_scores
 
 FALSE_POSITIVE_RATE = 0.05
-VALUES_KEPT = 4096  # of the smoothed residual of each normal image
+VALUES_KEPT = 4096  # of the anomaly map of each normal image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +24,10 @@ class Calibration:
     Attributes:
         scores: `[n]` float32, ascending.
         false_positive_rate: share of normal images that may be called anomalous.
-        heat_low, heat_high: smoothed residuals that a heatmap shows as 0 and as 1.
+        heat_low, heat_high: values of an anomaly map that a heatmap shows as 0 and as 1.
         settings: of the search that gave the scores; with other settings the calibration is void.
         complexity: the `Complexity` that the scores are relative to, or None where they are losses.
+        map_scale: the `MapScale` of a detector with a comparator, or None where anomaly maps are smoothed residuals.
     """
 
     scores: np.ndarray
@@ -34,33 +36,35 @@ class Calibration:
     heat_high: float
     settings: dict
     complexity: "Complexity | None" = None
+    map_scale: "MapScale | None" = None
 
     @classmethod
     def fit(
         cls,
         scores: np.ndarray,
-        smoothed: "np.ndarray | list[np.ndarray]",
+        anomaly_maps: "np.ndarray | list[np.ndarray]",
         false_positive_rate: float,
         settings: dict[str, Any],
         complexity: "Complexity | None" = None,
+        map_scale: "MapScale | None" = None,
     ) -> "Calibration":
         """Learn from held-out normals.
 
         Args:
             scores: `[n]`.
-            smoothed: n arrays, the smoothed residuals of each, or what `subsample` keeps of them.
+            anomaly_maps: n arrays, or what `subsample` keeps of them.
             false_positive_rate: between 0 and 1.
             settings: a dict.
-            complexity: a `Complexity` or None.
+            complexity, map_scale: as in the class.
         """
         check_count(len(scores), false_positive_rate)
         scores = np.sort(np.asarray(scores, np.float32))
         if not np.isfinite(scores).all():
             raise ValueError("Some of the calibration images have no finite score; the networks' weights may hold NaN.")
         # 0 is what 95% of normal pixels stay below, 1/2 the brightest spot of all but `false_positive_rate` of normal images.
-        low = float(np.quantile(np.concatenate([np.ravel(one) for one in smoothed]), 0.95))
-        half = float(np.quantile([np.max(one) for one in smoothed], 1.0 - false_positive_rate))
-        return cls(scores, false_positive_rate, low, low + 2.0 * (half - low), dict(settings), complexity)
+        low = float(np.quantile(np.concatenate([np.ravel(one) for one in anomaly_maps]), 0.95))
+        half = float(np.quantile([np.max(one) for one in anomaly_maps], 1.0 - false_positive_rate))
+        return cls(scores, false_positive_rate, low, low + 2.0 * (half - low), dict(settings), complexity, map_scale)
 
     @property
     def threshold(self) -> float:
@@ -78,9 +82,9 @@ class Calibration:
         """Whether p <= false_positive_rate, `[N]` bool. TensorFlow ops only."""
         return scores > self.threshold
 
-    def heatmap(self, residual: tf.Tensor) -> tf.Tensor:
-        """Residuals `[N, H, W, C]` smoothed, on the scale of normal images, `[N, H, W]` in [0, 1]. TensorFlow ops only."""
-        return maps.heatmap(maps.smooth(residual), self.heat_low, self.heat_high)
+    def heatmap(self, anomaly_map: tf.Tensor) -> tf.Tensor:
+        """Anomaly maps on the scale of normal images, in [0, 1]. TensorFlow ops only."""
+        return maps.heatmap(anomaly_map, self.heat_low, self.heat_high)
 
     def get_config(self) -> dict[str, Any]:
         """JSON-ready; float32 survives it exactly."""
@@ -90,12 +94,13 @@ class Calibration:
     def from_config(cls, config: dict[str, Any]) -> "Calibration":
         scores, complexity = np.asarray(config["scores"], np.float32), config.get("complexity")
         complexity = complexity and Complexity.from_config(complexity)
-        return cls(**{**config, "scores": scores, "complexity": complexity})
+        scale = config.get("map_scale")
+        return cls(**{**config, "scores": scores, "complexity": complexity, "map_scale": scale and MapScale(**scale)})
 
 
-def subsample(smoothed):
-    """Of a smoothed residual what `Calibration.fit` needs, in bounded memory: evenly spaced values, and the largest."""
-    values = np.ravel(smoothed)
+def subsample(anomaly_map):
+    """Of an anomaly map what `Calibration.fit` needs, in bounded memory: evenly spaced values, and the largest."""
+    values = np.ravel(anomaly_map)
     step = -(-len(values) // VALUES_KEPT)
     return values if step == 1 else np.append(values[::step], values.max())
 
@@ -125,34 +130,63 @@ class CalibrationRun:
         settings: `ScoreSettings`.
         tiling: a `Tiling`, or None.
         block: as in `ExecutionSettings`.
+        of_terms: whether what maps are made of is gathered, and not the maps.
     """
 
-    def __init__(self, settings, tiling, block):
-        self._settings, self._tiling, self._block = settings, tiling, block
+    def __init__(self, settings, tiling, block, of_terms=False):
+        self._settings, self._tiling, self._block, self._of_terms = settings, tiling, block, of_terms
+        self._scale: MapScale | None = None
         self._terms: list[ScoreTerms] = []
-        self._smoothed: list[np.ndarray] = []
+        self._waiting: list[tuple] = []  # maps and sizes of batches, until there are enough for the scale
+        self._mapped: list[np.ndarray] = []
+        self._maps: list[np.ndarray] = []
 
-    def update(self, terms, residual, sizes):
-        """Add a batch: its `ScoreTerms`, and the residuals `[N, H, W, C]` of its images, of which `sizes` `[N, 2]` are image."""
+    def update(self, terms, maps, sizes):
+        """Add a batch: its `ScoreTerms`, and its maps `[N, H, W, ...]`, of which `sizes` `[N, 2]` are image.
+
+        Maps are anomaly maps `[N, H, W, 1]`, or their terms `[N, H, W, 3]` where the scale of those is to be learned too.
+        """
         self._terms.append(terms)
-        if self._tiling is None:
-            smoothed = list(np.asarray(maps.smooth(residual)))
-        else:  # each within its own size
-            smoothed = [np.asarray(maps.smooth(one[np.newaxis]))[0] for one in unpad(residual, sizes)]
-        self._smoothed += map(subsample, smoothed)
+        if not self._of_terms:
+            self._keep(maps, sizes)
+            return
+        self._waiting.append((maps, sizes))
+        if self._scale or sum(maps[..., 0].size for maps, _ in self._waiting) > PIXELS_FOR_SCALE:
+            self._combine()
 
     def compute(self, settings, false_positive_rate):
         """The `Calibration`; `settings` is the dict of those that it holds for."""
         if not self._terms:
             raise ValueError("There are no images to calibrate on.")
-        complexity = None
+        self._combine()
+        complexity, mapped = None, None
         if self._settings.score == "complexity":
             columns = [terms.columns() for terms in self._terms]
             joined = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
             complexity = Complexity.fit(**joined, weights=self._settings.weights)
-            complexity = complexity.with_normalization(self._pooled(complexity))
-        scores = self._pooled(complexity)
-        return Calibration.fit(scores, self._smoothed, false_positive_rate, settings, complexity)
+            mapped = np.concatenate(self._mapped) if self._of_terms else None
+            complexity = complexity.with_normalization(self._pooled(complexity), mapped, self._settings.anomaly_map)
+        scores = self._pooled(complexity, self._mapped if self._of_terms else None)
+        return Calibration.fit(scores, self._maps, false_positive_rate, settings, complexity, self._scale)
 
-    def _pooled(self, complexity):
-        return np.concatenate([pool_scores(terms, complexity, self._tiling, self._block)[0] for terms in self._terms])
+    def _combine(self):
+        """Make maps of the terms that wait."""
+        if not self._waiting:
+            return
+        if self._scale is None:
+            pixels = [one.reshape(-1, one.shape[-1]) for batch in self._waiting for one in unpad(*batch)]
+            self._scale = MapScale.fit(np.concatenate(pixels), self._settings.map_weights)
+        for terms, sizes in self._waiting:
+            maps, numbers = map_each(self._scale.combine, (tf.constant(terms),), tf.constant(sizes), self._tiling, self._block, 1)
+            self._mapped.append(numbers.numpy())
+            self._keep(maps.numpy(), sizes)
+        self._waiting.clear()
+
+    def _keep(self, maps, sizes):
+        self._maps += map(subsample, unpad(maps, sizes))
+
+    def _pooled(self, complexity, mapped=None):
+        mapped = mapped or [None] * len(self._terms)
+        return np.concatenate(
+            [pool_scores(terms, complexity, self._tiling, self._block, each)[0] for terms, each in zip(self._terms, mapped)]
+        )

@@ -12,7 +12,12 @@ MIN_PRETEXT_LOSS = 1e-2  # nats; less is certainty
 MIN_LOSS = 1e-6  # of a reconstruction without a fault, so that it has a logarithm
 MIN_TILES_ALIKE = 30  # tiles at the same borders of their images that have a line of their own
 ALL_BORDERS = 15  # an image that isn't cut into tiles
-NO_WEIGHTS = {"pretext": 0.0, "neighbours": 0.0, "complexity_deviation": 0.0}  # of what may be added to a loss above its line
+NO_WEIGHTS = {
+    "pretext": 0.0,
+    "neighbours": 0.0,
+    "complexity_deviation": 0.0,
+    "anomaly_map": 0.0,
+}  # of what may be added to a loss above its line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +34,8 @@ class Complexity:
     Where the discriminator was trained to tell transforms apart, its loss in that pretext task (the logarithm of its mean
     cross-entropy, standardized) is added with a weight. So is, for a detector with a `MemoryBank`, how far the distance to the
     nearest normal images lies above a line of its own, fitted like that of the losses. And so may be how untypical the complexity
-    itself is: the distance of its logarithm from the normals' mean, either way. The sum is brought to deviation 1.
+    itself is: the distance of its logarithm from the normals' mean, either way. The sum is brought to deviation 1. What an
+    image's anomaly map comes to is added to that, and the sum brought to deviation 1 again.
 
     Attributes:
         intercepts, slopes, deviations: `[16]` each, by `borders` (the sum of 1 top, 2 bottom, 4 left, 8 right); slopes are 0
@@ -41,6 +47,8 @@ class Complexity:
         complexity_deviation: mean and standard deviation of the log complexity, and the weight of the distance from that mean,
             or None.
         mean, std: over normal images, of what the scores, or those of their tiles, come to.
+        anomaly_map: mean and standard deviation over normal images of what their anomaly maps come to, and its weight, or None.
+        spread: the standard deviation of the sum with it.
     """
 
     intercepts: list
@@ -53,6 +61,8 @@ class Complexity:
     complexity_deviation: list | None = None
     mean: float = 0.0
     std: float = 1.0
+    anomaly_map: list | None = None
+    spread: float = 1.0
 
     @classmethod
     def fit(cls, loss, complexity, borders, pretext=None, neighbours=None, weights=NO_WEIGHTS):
@@ -63,7 +73,7 @@ class Complexity:
             complexity: `[T]`, see `image_complexity`.
             borders: `[T]` integers.
             pretext, neighbours: `[T]`, pretext losses and distances, or None.
-            weights: a dict of the weights of pretext, neighbours and complexity_deviation.
+            weights: a dict of the weights of pretext, neighbours and complexity_deviation, as in `NO_WEIGHTS`.
         """
         x = np.log(np.asarray(complexity, np.float64))
         y = np.log(np.maximum(np.asarray(loss, np.float64), MIN_LOSS))
@@ -109,13 +119,26 @@ class Complexity:
             scores += tf.abs(tf.math.log(complexity) - mean) * (weight / deviation)
         return scores
 
-    def normalize(self, pooled):
-        """Scores `[N]` of images from the pooled ones of their tiles, or from their own. TensorFlow ops only."""
-        return (pooled - self.mean) * (1.0 / self.std)
+    def normalize(self, pooled, mapped=None):
+        """Scores `[N]` of images from the pooled ones of their tiles, or from their own. TensorFlow ops only.
 
-    def with_normalization(self, pooled):
-        """This, with the pooled scores `[N]` of normal images at mean 0 and deviation 1."""
-        return dataclasses.replace(self, mean=float(np.mean(pooled)), std=max(float(np.std(pooled)), 1e-6))
+        Args:
+            pooled: `[N]`.
+            mapped: `[N]`, what their anomaly maps come to, where that was learned.
+        """
+        scores = (pooled - self.mean) * (1.0 / self.std)
+        if self.anomaly_map is None:
+            return scores
+        mean, deviation, weight = self.anomaly_map
+        return (scores + (mapped - mean) * (weight / deviation)) * (1.0 / self.spread)
+
+    def with_normalization(self, pooled, mapped=None, weight=0.0):
+        """This, with the scores `[N]` of normal images at mean 0 and deviation 1; arguments as for `normalize`."""
+        own = dataclasses.replace(self, mean=float(np.mean(pooled)), std=max(float(np.std(pooled)), 1e-6))
+        if mapped is None or not weight:
+            return own
+        own = dataclasses.replace(own, anomaly_map=_standard(mapped, weight))
+        return dataclasses.replace(own, spread=max(float(np.std(own.normalize(np.asarray(pooled), np.asarray(mapped)))), 1e-6))
 
 
 def image_complexity(images):
@@ -135,5 +158,6 @@ def _line(x, y):
     return float(rest.mean()), slope, max(float(rest.std()), 1e-6), end
 
 
-def _standard(logs, weight):
-    return [float(np.mean(logs)), max(float(np.std(logs)), 1e-6), float(weight)]
+def _standard(values, weight):
+    """`[mean, standard deviation, weight]`."""
+    return [float(np.mean(values)), max(float(np.std(values)), 1e-6), float(weight)]

@@ -11,8 +11,10 @@ import tensorflow as tf
 from anogan_tf.data.batching import join_outputs, prepared_batches, unpad, with_sizes
 from anogan_tf.data.pixel_checks import check_input
 from anogan_tf.data.preprocessing import Preprocessing, in_one_line
+from anogan_tf.detection.anomaly_map import TermMaps
 from anogan_tf.detection.calibration import FALSE_POSITIVE_RATE, Calibration, CalibrationRun, check_count
 from anogan_tf.detection.memory_bank import MemoryBank
+from anogan_tf.detection.patch_memory import PatchMemory
 from anogan_tf.detection.scorer import Scorer
 from anogan_tf.detection.terms import (
     ScoreSettings,
@@ -22,6 +24,7 @@ from anogan_tf.detection.terms import (
 )
 from anogan_tf.detection.tiling import Tiling
 from anogan_tf.networks import architectures
+from anogan_tf.networks.comparator import check_comparator, patch_features, sees_reconstruction
 from anogan_tf.runtime.backend import keras
 from anogan_tf.runtime.models import SavableModel, unavailable
 from anogan_tf.runtime.types import Array, PathLike, PixelArrays
@@ -31,7 +34,7 @@ from anogan_tf.search.settings import ExecutionSettings, SearchSettings
 from anogan_tf.serving.saved_model import FORMAT, MAX_PIXELS, ServedModel, write_saved_model
 from anogan_tf.serving.warmup import BATCH_SIZES as WARM_UP
 
-OF_IMAGE_SIZE = ("residual", "reconstruction")  # of `predict`'s outputs those that have an image's size
+OF_IMAGE_SIZE = ("residual", "reconstruction", "anomaly_map")  # of `predict`'s outputs those that have an image's size
 BASIS_SETTINGS = ("prior", "seed", "loss", "weight", "kappa")  # what whitened coordinates depend on
 SCORING_BATCH = 256  # enough that rows that finish early find others waiting
 INSTEAD = "a detector has nothing to train; train a GAN and an EncoderTrainer, then take AnoGAN.from_gan"
@@ -58,6 +61,9 @@ class AnoGAN(SavableModel):
         classifier: from the discriminator's features to which transform an image has been through, as a `GAN` with
             `self_supervision` trains it.
         memory_bank: a `MemoryBank` of normal images, of the networks' shape.
+        comparator: from what `comparator_input` makes of an image, or of its tiles, to a logit for each pixel: as a
+            `ComparatorTrainer` trains it. It counts in the score "complexity", and then makes the anomaly maps.
+        patch_memory: a `PatchMemory` of normal images as this comparator describes them.
         tiling: a `Tiling` where the networks see only tiles of the images that the preprocessing makes, which may be larger and
             differ in size. Each image has one score, and maps of its size.
         features: name of the discriminator's layer that the discrimination loss compares.
@@ -68,7 +74,16 @@ class AnoGAN(SavableModel):
         ValueError: for networks that don't fit together, and settings that make no sense.
     """
 
-    PARTS = ("generator", "discriminator", "encoder", "preprocessing", "classifier", "memory_bank")
+    PARTS = (
+        "generator",
+        "discriminator",
+        "encoder",
+        "preprocessing",
+        "classifier",
+        "memory_bank",
+        "comparator",
+        "patch_memory",
+    )
     predict_function: Any  # Keras's, made by `make_predict_function`
 
     def __init__(
@@ -79,6 +94,8 @@ class AnoGAN(SavableModel):
         preprocessing: Preprocessing | None = None,
         classifier: keras.Model | None = None,
         memory_bank: MemoryBank | None = None,
+        comparator: keras.Model | None = None,
+        patch_memory: PatchMemory | None = None,
         *,
         tiling: Tiling | None = None,
         features: str = architectures.FEATURES,
@@ -103,6 +120,9 @@ class AnoGAN(SavableModel):
         else:
             tiling.check(min(self.image_shape[:2]))
             architectures.check_tiled(self.preprocessing, self.image_shape)
+        self.comparator = comparator and architectures.as_functional(comparator, "comparator")
+        self.patch_memory = patch_memory
+        _check_comparator(self)
         self.features = features
         routed = split_settings({"mode": "search" if encoder is None else "refine", **settings})
         self._search_settings, self._score_settings, self._execution = routed
@@ -126,11 +146,12 @@ class AnoGAN(SavableModel):
         Args:
             gan: a `GAN`.
             encoder: the `encoder` of an `EncoderTrainer` of this GAN, where there is one; it is copied too.
-            **options: as for `AnoGAN`: memory_bank, weight, steps, restarts, tiling, preprocessing (by default the GAN's, and
-                with a tiling the same for images of their own size), ...
+            **options: as for `AnoGAN`: memory_bank, comparator (copied too), weight, steps, restarts, tiling, preprocessing (by
+                default the GAN's, and with a tiling the same for images of their own size), ...
         """
         parts = {"generator": gan.ema_generator, "discriminator": gan.discriminator, "encoder": encoder}
         parts |= {"classifier": gan.classifier}
+        parts |= {"comparator": options.pop("comparator", None)}
         copies = {part: network and architectures.copy_network(network) for part, network in parts.items()}
         preprocessing = gan.preprocessing.copy(own_size=options.get("tiling") is not None)
         return cls(**copies, **{"preprocessing": preprocessing, "prior": gan.prior, **options})
@@ -227,11 +248,12 @@ class AnoGAN(SavableModel):
         on_progress: Callable[..., Any] = lambda count: None,
     ) -> "AnoGAN":
         """`calibrate` on images that the preprocessing has made already, batches as for `predict_prepared`."""
-        run = CalibrationRun(self.score_settings, self.tiling, self.execution.block)
-        measure = tf.function(self._make_scorer().measure, input_signature=self._prepared_rows, autograph=False)
+        scorer = self._make_scorer()
+        run = CalibrationRun(self.score_settings, self.tiling, self.execution.block, scorer.map_terms is not None)
+        measure = tf.function(scorer.measure, input_signature=self._prepared_rows, autograph=False)
         for images, sizes in batches:
-            terms, residual = measure(*with_sizes(images, sizes))
-            run.update(terms, residual.numpy(), sizes)
+            terms, maps = measure(*with_sizes(images, sizes))
+            run.update(terms, maps.numpy(), with_sizes(images, sizes)[1].numpy())
             on_progress(len(images))
         self.calibration = run.compute(self._settings(), false_positive_rate)
         return self
@@ -263,11 +285,13 @@ class AnoGAN(SavableModel):
             - `residual_score` `[N]`: R, the sum of `residual`
             - `discrimination_score` `[N]`: D
             - `residual` `[N, H, W, C]`: `|x - G(z)|` in network units (the pixels' range is 2)
+            - `anomaly_map` `[N, H, W]`: where it is anomalous, the smoothed `residual`; in the score "complexity" of a
+              detector with a `comparator` a sum in deviations of normal pixels, see `detection.anomaly_map`
             - `reconstruction` `[N, H, W, C]`: G(z) in [0, 1]
             - `z` `[N, latent_dim]`, `steps` `[N]`, `converged` `[N]`
             - once calibrated: `p_value` `[N]`, `is_anomaly` `[N]`
 
-            Of a list, `residual` and `reconstruction` are lists of `[H, W, C]`. With a `tiling` they are stitched, the scores are
+            Of a list, what has an image's size is a list. With a `tiling` they are stitched, the scores are
             means over the image's `top` tiles, `steps` is the most that a tile took, and there is no `z`.
 
         Raises:
@@ -330,23 +354,28 @@ class AnoGAN(SavableModel):
 
         return lambda steps, images, sizes=None: score(steps, *with_sizes(tf.convert_to_tensor(images), sizes))
 
-    def heatmap(self, residual: PixelArrays) -> Any:
-        """Smoothed residuals on the scale of normal images.
+    def heatmap(self, anomaly_map: PixelArrays) -> Any:
+        """Anomaly maps on the scale of normal images.
 
         0: no more than 95% of the pixels of held-out normals show. 1/2: what only `false_positive_rate` of the held-out
         normals reach anywhere. 1: twice as far above.
 
         Args:
-            residual: from `predict`: `[N, H, W, C]`, or a list of `[H, W, C]`.
+            anomaly_map: from `predict`: `[N, H, W]`, or a list of `[H, W]`.
 
         Returns:
             `[N, H, W]` in [0, 1], or a list of `[H, W]`.
+
+        Raises:
+            ValueError: without a calibration, or for `residual` in its place.
         """
         if self.calibration is None:
             raise ValueError("The heatmap's scale comes from held-out normals: call calibrate() first.")
-        if isinstance(residual, (list, tuple)):
-            return [np.asarray(self.calibration.heatmap(one[np.newaxis]))[0] for one in residual]
-        return np.asarray(self.calibration.heatmap(residual))
+        if isinstance(anomaly_map, (list, tuple)):
+            return [self.heatmap(np.asarray(one)[np.newaxis])[0] for one in anomaly_map]
+        if np.ndim(anomaly_map) != 3:
+            raise ValueError(f"heatmap() takes `anomaly_map` of predict(), [N, H, W], not {np.shape(anomaly_map)}.")
+        return np.asarray(self.calibration.heatmap(anomaly_map))
 
     def export(
         self,
@@ -391,7 +420,7 @@ class AnoGAN(SavableModel):
         scorer = self._build(dataclasses.replace(self.execution, jit_compile=False))
 
         def score(images, sizes):
-            return scorer.score(images, sizes, self._complexity)
+            return scorer.score(images, sizes, *self._scales)
 
         tile = self.image_shape if self.tiling else None
         model = ServedModel(score, self.preprocessing, self.calibration, threshold, tile, max_pixels)
@@ -422,15 +451,16 @@ class AnoGAN(SavableModel):
 
     def _answer(self, images, sizes):
         self._check_calibration()
-        out = self._make_scorer().score(images, sizes, self._complexity)
+        out = self._make_scorer().score(images, sizes, *self._scales)
         if self.calibration is not None:
             out["p_value"] = self.calibration.p_values(out["score"])
             out["is_anomaly"] = self.calibration.is_anomaly(out["score"])
         return out
 
     @property
-    def _complexity(self):
-        return self.calibration and self.calibration.complexity
+    def _scales(self):
+        """The `Complexity` and the `MapScale` of the calibration; None of what there isn't."""
+        return (self.calibration.complexity, self.calibration.map_scale) if self.calibration else (None, None)
 
     def _make_scorer(self):
         """The `Scorer` of this detector, made when it is first asked for."""
@@ -449,7 +479,11 @@ class AnoGAN(SavableModel):
         if self.classifier is not None and self.score_settings.score == "complexity" and self.score_settings.pretext:
             pretext = pretext_loss(self.discriminator, self.classifier, self.image_shape, execution.precision)
         terms = TermBuilder(self.score_settings, execution.block, pretext, self.memory_bank)
-        return Scorer(Searcher.build(*parts, **options), terms, self.tiling, self.image_shape)
+        searcher, map_terms = Searcher.build(*parts, **options), None
+        if self.comparator is not None and self.score_settings.score == "complexity":
+            seen = (self.comparator, self.patch_memory, self.tiling, self.image_shape, execution)
+            map_terms = TermMaps(*seen, searcher.reconstruct if self.encoder is not None else None)
+        return Scorer(searcher, terms, self.tiling, self.image_shape, map_terms)
 
     def _check_calibration(self):
         """Raise a ValueError unless the calibration is there where it is needed, and holds for these settings."""
@@ -501,6 +535,24 @@ def _refuse_ignored(verbose, steps, callbacks):
     given = {"verbose": verbose if verbose not in ("auto", 0) else None, "steps": steps, "callbacks": callbacks}
     if ignored := [f"{name}=" for name, value in given.items() if value is not None]:
         raise ValueError(f"{', '.join(ignored)} is for arrays and datasets of images that aren't cut into tiles; leave it out.")
+
+
+def _check_comparator(detector):
+    """Raise a ValueError unless a detector's comparator and its patch memory fit each other and the images."""
+    comparator, memory, tiling = detector.comparator, detector.patch_memory, detector.tiling
+    if comparator is None:
+        if memory is not None:
+            raise ValueError("A patch_memory holds what a comparator says of patches: pass comparator= too.")
+        return
+    channels = detector.image_shape[-1]
+    seen = sees_reconstruction(comparator, channels)
+    if seen and (tiling is not None or detector.encoder is None):
+        raise ValueError("The comparator sees G(E(x)): the detector needs an encoder, and can't cut images into tiles.")
+    shape = detector.image_shape if tiling is None else (tiling.context, tiling.context, channels)
+    check_comparator(comparator, shape, seen)
+    features = patch_features(comparator).output_shape[1][-1]
+    if memory is not None and memory.features != features:
+        raise ValueError(f"The patch memory is of {memory.features} features; the comparator gives {features}.")
 
 
 def _check_memory_bank(memory_bank, image_shape):

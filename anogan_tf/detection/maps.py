@@ -32,11 +32,24 @@ def smooth(residual, sigma=SMOOTHING):
 def blur(images, sigma):
     """Images `[N, H, W, C]` blurred with a Gaussian of this standard deviation in pixels; the border is mirrored."""
     kernel = _gaussian(sigma, largest=min((side for side in images.shape[1:3] if side), default=np.inf))
-    reach, channels = len(kernel) // 2, images.shape[-1]
+    reach = len(kernel) // 2
     images = tf.pad(images, [(0, 0), (reach, reach), (reach, reach), (0, 0)], mode="SYMMETRIC")
+    return _convolved(images, kernel, "VALID")
+
+
+def local_mean(images, sigma):
+    """The mean of `[N, H, W, C]` around each pixel, weighted by a Gaussian; what lies beyond the border doesn't count.
+
+    The same as `blur` but at the border, and for a deviation of any size.
+    """
+    kernel = _gaussian(sigma, largest=np.inf)
+    return _convolved(images, kernel, "SAME") / _convolved(tf.ones_like(images), kernel, "SAME")
+
+
+def _convolved(images, kernel, padding):
     for shape in ((-1, 1, 1, 1), (1, -1, 1, 1)):
-        each = tf.tile(tf.reshape(kernel, shape), (1, 1, channels, 1))
-        images = tf.nn.depthwise_conv2d(images, each, strides=(1, 1, 1, 1), padding="VALID")
+        each = tf.tile(tf.reshape(kernel, shape), (1, 1, images.shape[-1], 1))
+        images = tf.nn.depthwise_conv2d(images, each, strides=(1, 1, 1, 1), padding=padding)
     return images
 
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from anogan_tf.data.preprocessing import to_pixels
 from anogan_tf.detection import maps
+from anogan_tf.detection.anomaly_map import TermMaps, map_each, smoothed_residual
 from anogan_tf.detection.terms import ScoreTerms, TermBuilder, pool_scores, whole_images
 from anogan_tf.detection.tiling import TileGrid, Tiling, extract_tiles, pool, stitch, tile_grid
 from anogan_tf.search.search import SearchResult
@@ -29,12 +30,14 @@ class Scorer(NamedTuple):
         build_terms: a `TermBuilder`.
         tiling: a `Tiling`, or None.
         image_shape: `(H, W, C)` of the networks.
+        map_terms: the `TermMaps` of a detector whose anomaly maps are a comparator's, or None for smoothed residuals.
     """
 
     searcher: Searcher
     build_terms: TermBuilder
     tiling: Tiling | None
     image_shape: tuple
+    map_terms: TermMaps | None = None
 
     def find(self, images, sizes, steps=None):
         """Search.
@@ -58,21 +61,29 @@ class Scorer(NamedTuple):
         return Found(images, grid, result, self.build_terms(images, result, borders, segment_ids))
 
     def measure(self, images, sizes):
-        """What calibrating needs, `(ScoreTerms, residual images [N, H, W, C])`; arguments as for `find`."""
+        """What calibrating needs, `(ScoreTerms, maps)` as `CalibrationRun.update` takes them; arguments as for `find`."""
         found = self.find(images, sizes)
-        return found.terms, _residual(found)
+        if self.map_terms is None:
+            return found.terms, self._each(smoothed_residual, _residual(found), sizes)[0]
+        return found.terms, self.map_terms(images, sizes, _residual(found))
 
-    def score(self, images, sizes, complexity=None, steps=None) -> dict[str, Any]:
+    def score(self, images, sizes, complexity=None, map_scale=None, steps=None) -> dict[str, Any]:
         """Scores and maps as `AnoGAN.predict` gives them, without p-values.
 
         Args:
             images, sizes, steps: as for `find`.
             complexity: the `Complexity` that scores are relative to, or None.
+            map_scale: the `MapScale` of anomaly maps, where they are a comparator's.
         """
         found = self.find(images, sizes, steps)
-        result, grid = found.result, found.grid
-        score, weights = pool_scores(found.terms, complexity, self.tiling, self.searcher.execution.block)
-        out = {"score": score, "residual": _residual(found)}
+        result, grid, residual = found.result, found.grid, _residual(found)
+        mapped = None
+        if map_scale is None or self.map_terms is None:
+            anomaly_map, _ = self._each(smoothed_residual, residual, sizes)
+        else:
+            anomaly_map, mapped = self._each(map_scale.combine, self.map_terms(images, sizes, residual), sizes)
+        score, weights = pool_scores(found.terms, complexity, self.tiling, self._block, mapped)
+        out = {"score": score, "residual": residual, "anomaly_map": anomaly_map[..., 0]}
         losses = {"residual_score": result.residual_loss, "discrimination_score": result.discrimination_loss}
         reconstruction = to_pixels(result.reconstruction)
         if grid is None:
@@ -85,6 +96,13 @@ class Scorer(NamedTuple):
             "steps": tf.math.segment_max(result.steps, grid.segment_ids),
             "converged": tf.math.segment_min(tf.cast(result.converged, tf.int32), grid.segment_ids) > 0,
         }
+
+    @property
+    def _block(self):
+        return self.searcher.execution.block
+
+    def _each(self, function, rows, sizes):
+        return map_each(function, (rows,), sizes, self.tiling, self._block, 1)
 
 
 def _residual(found):

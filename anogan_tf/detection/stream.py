@@ -2,6 +2,7 @@
 
 from anogan_tf.data import sources
 from anogan_tf.data.batching import batch_by_pixels, pad_and_stack, unpad
+from anogan_tf.detection.detector import OF_IMAGE_SIZE
 
 FILES_AT_ONCE = 64  # rows are written and the progress bar moves so often; fewer would leave rows of a block without work
 
@@ -22,15 +23,14 @@ def score_batches(detector, source, rows, skipped, display_side=0, strict=False,
         on_progress: called for each image that can't be read.
 
     Yields:
-        `(samples, results, residuals)`: a list of `Sample`; what `predict_prepared` gives, with images of their own sizes; the
-        residuals `[h, w, C]` as a list.
+        `(samples, results)`: a list of `Sample`; what `predict_prepared` gives, of which what has an image's size is a list of
+        images or maps of their own sizes.
     """
     samples = sources.read_samples(source, detector.preprocessing, rows, display_side, strict)
     for batch in batch_by_pixels(sources.readable(samples, skipped, on_progress), FILES_AT_ONCE, lambda sample: sample.image):
         images, sizes = pad_and_stack([sample.image for sample in batch])
         results = detector.predict_prepared(images, sizes)
-        results["reconstruction"] = unpad(results["reconstruction"], sizes)
-        yield batch, results, unpad(results["residual"], sizes)
+        yield batch, {name: unpad(value, sizes) if name in OF_IMAGE_SIZE else value for name, value in results.items()}
 
 
 def score_columns(results, row):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from anogan_tf.detection import maps
+from anogan_tf.detection.anomaly_map import TERMS
 from anogan_tf.detection.complexity import ALL_BORDERS, image_complexity
 from anogan_tf.detection.tiling import pool, top_k_weights
 from anogan_tf.networks import losses
@@ -35,6 +36,8 @@ class ScoreSettings:
             `memory_bank`.
         complexity_deviation: weight in the score "complexity" of how far the complexity itself lies from that of normal images,
             either way.
+        anomaly_map: weight in the score "complexity" of what the anomaly map comes to, for a detector with a `comparator`.
+        logits, patches, relative_residual: weights of the three summands of that map, see `anomaly_map`.
 
     Raises:
         ValueError: for a setting that makes no sense, naming it.
@@ -44,16 +47,25 @@ class ScoreSettings:
     pretext: float = 1.0
     neighbours: float = 1.0
     complexity_deviation: float = 0.0
+    anomaly_map: float = 1.0
+    logits: float = 1.0
+    patches: float = 1.0
+    relative_residual: float = 0.5
 
     def __post_init__(self):
         check_choice("score", self.score, SCORES)
-        for name in self.weights:
+        for name in (*self.weights, *self.map_weights):
             object.__setattr__(self, name, non_negative(name, getattr(self, name)))
 
     @property
     def weights(self) -> dict[str, float]:
         """The weights of what may be added to the loss above its line, by name."""
-        return {name: getattr(self, name) for name in ("pretext", "neighbours", "complexity_deviation")}
+        return {name: getattr(self, name) for name in ("pretext", "neighbours", "complexity_deviation", "anomaly_map")}
+
+    @property
+    def map_weights(self) -> dict[str, float]:
+        """The weights of the summands of the anomaly map, by name."""
+        return {name: getattr(self, name) for name in TERMS}
 
 
 def split_settings(settings: dict[str, Any]) -> tuple[SearchSettings, ScoreSettings, ExecutionSettings]:
@@ -137,7 +149,7 @@ def whole_images(images):
     return tf.fill(tf.shape(segment_ids), ALL_BORDERS), segment_ids
 
 
-def pool_scores(terms, complexity, tiling, block):
+def pool_scores(terms, complexity, tiling, block, mapped=None):
     """Scores of images from the terms of themselves, or of their tiles.
 
     Args:
@@ -145,6 +157,7 @@ def pool_scores(terms, complexity, tiling, block):
         complexity: a `Complexity`, or None for scores that are losses.
         tiling: a `Tiling`, or None.
         block: as in `ExecutionSettings`.
+        mapped: `[N]`, what the anomaly maps of the images come to, where they count.
 
     Returns:
         `(scores [N], weights [T])`, the weights of `top_k_weights`, or None without a tiling.
@@ -158,7 +171,7 @@ def pool_scores(terms, complexity, tiling, block):
     if tiling is not None:
         weights = top_k_weights(scores, terms.segment_ids, tiling.top)
         scores = pool(scores, weights, terms.segment_ids)
-    return (scores if complexity is None else complexity.normalize(scores)), weights
+    return (scores if complexity is None else complexity.normalize(scores, mapped)), weights
 
 
 def pretext_loss(discriminator, classifier, image_shape, precision):

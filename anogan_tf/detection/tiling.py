@@ -10,6 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from anogan_tf.data.batching import within
+
+CONTEXT = 96
+
 
 @dataclasses.dataclass(frozen=True)
 class Tiling:
@@ -18,10 +22,12 @@ class Tiling:
     Attributes:
         stride: pixels between neighbouring tiles; half the networks' side lets each pixel be seen by four.
         top: an image's score is the mean of its `top` highest tile scores; 1 takes the highest.
+        context: side in pixels of the tiles that a comparator sees; they have a grid of their own.
     """
 
     stride: int
     top: int = 1
+    context: int = CONTEXT
 
     def check(self, side: int) -> None:
         """Raise a ValueError unless tiles of this side (the shorter one) cover an image."""
@@ -31,6 +37,8 @@ class Tiling:
             raise ValueError(f"stride={self.stride} must lie between 1 and the tiles' side, {side}; larger would leave gaps.")
         if self.top < 1:
             raise ValueError(f"top={self.top} must be 1 or more.")
+        if int(self.context) != self.context or self.context < 32 or self.context % 16:
+            raise ValueError(f"context={self.context} must be a multiple of 16 from 32 on.")
 
 
 class TileGrid(NamedTuple):
@@ -92,6 +100,12 @@ def _taper(side):
     return np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)) / (side // 2)
 
 
+def cover(images, sizes, margin):
+    """Images `[N, H, W, C]` with a margin on all sides, NaN there and beyond each image's size: `[N, H + 2 m, W + 2 m, C]`."""
+    known = tf.where(within(sizes, tf.shape(images))[..., tf.newaxis], images, np.nan)
+    return tf.pad(known, [(0, 0), (margin, margin), (margin, margin), (0, 0)], constant_values=np.nan)
+
+
 def extract_tiles(images, grid):
     """The tiles, `[T, p, q, C]`, of images `[N, H, W, C]`."""
     return tf.gather(tf.reshape(images, (-1, images.shape[-1])), grid.places)
@@ -124,6 +138,27 @@ def top_k_weights(scores, segment_ids, top):
 def pool(values, weights, segment_ids):
     """Values of tiles `[T]` as values of images `[N]`: sums weighted by `weights`."""
     return tf.math.segment_sum(tf.where(weights > 0.0, values * weights, 0.0), segment_ids)
+
+
+def random_scenes(image: np.ndarray, side: int, margin: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Cut squares at random places out of one image and what lies around it, NaN, `margin` pixels and as many as a square needs.
+
+    Args:
+        image: NumPy `[H, W, C]`.
+        side: of a square.
+        margin: pixels.
+        count: how many.
+        rng: a NumPy generator.
+
+    Returns:
+        `[count, side, side, C]`.
+    """
+    height, width = image.shape[:2]
+    room = [max(side, length + 2 * margin) for length in (height, width)]
+    covered = np.full((*room, image.shape[2]), np.nan, np.float32)
+    covered[margin : margin + height, margin : margin + width] = image
+    rows, columns = (rng.integers(0, length - side + 1, count) for length in room)
+    return np.stack([covered[row : row + side, column : column + side] for row, column in zip(rows, columns)])
 
 
 def random_tiles(image: np.ndarray, tile: tuple[int, int], count: int, rng: np.random.Generator) -> np.ndarray:

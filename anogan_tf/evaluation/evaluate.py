@@ -12,8 +12,8 @@ from anogan_tf.data.entries import DecodedImage, absolute_name
 from anogan_tf.data.preprocessing import Preprocessing, to_pixels
 from anogan_tf.data.sources import for_display, normal_rows, rows_to_score
 from anogan_tf.data.synthetic import SyntheticSource
-from anogan_tf.detection.detector import AnoGAN
-from anogan_tf.detection.maps import as_rgb, overlay, smooth
+from anogan_tf.detection.detector import OF_IMAGE_SIZE, AnoGAN
+from anogan_tf.detection.maps import as_rgb, overlay
 from anogan_tf.detection.stream import SCORE_COLUMNS, score_batches
 from anogan_tf.detection.trajectory import SearchTrajectory
 from anogan_tf.evaluation import baselines
@@ -135,8 +135,8 @@ def evaluate(
     seen = _Seen(detector, _sample(source, rows, seed), bool(trained), strict)
     with progress("Scoring", len(rows)) as on_progress:
         masks = zip(rows, source.masks(rows))
-        for batch, results, residuals in score_batches(detector, source, rows, seen.skipped, 0, strict, on_progress):
-            seen.add(batch, results, residuals, masks_of(batch, masks))
+        for batch, results in score_batches(detector, source, rows, seen.skipped, 0, strict, on_progress):
+            seen.add(batch, results, masks_of(batch, masks))
             on_progress(len(batch))
     if not seen.rows:
         raise ValueError(sources.none_readable(seen.skipped))
@@ -207,27 +207,27 @@ class _Seen:
         self.features: dict[bool, list] = {True: [], False: []}  # by whether they are normal
         self.traced: dict[bool, list] = {True: [], False: []}
 
-    def add(self, batch, results, residuals, masks):
+    def add(self, batch, results, masks):
         self.rows += [sample.row for sample in batch]
         self.entries += [sample.entry for sample in batch]
         for name in (*SCORE_COLUMNS[:-1], "is_anomaly", "steps", "converged"):
             self.results.setdefault(name, []).append(results[name])
-        for sample, residual, mask in zip(batch, residuals, masks):
-            self._count(sample, residual, mask)
+        for sample, anomaly_map, mask in zip(batch, results["anomaly_map"], masks):
+            self._count(sample, anomaly_map, mask)
             traced, size = self.traced[sample.entry.normal], sample.image[..., 0].size
             if sample.row in self._followed and len(traced) < max(2, TRACED_PIXELS // size):
                 traced.append(sample.image)
         if self._outputs is not None:
             self._look(batch)
 
-    def _count(self, sample, residual, mask):
+    def _count(self, sample, anomaly_map, mask):
         try:
             if isinstance(mask, ValueError):
                 raise mask
             if mask is not None and not mask.any() and not sample.entry.normal:
                 name = sample.entry.mask_name
                 raise ValueError(f"{name} is empty, and {sample.entry.name} shows an anomaly; white is where it is.")
-            count_pixels(self.pixels, self._detector.preprocessing, sample, residual, mask)
+            count_pixels(self.pixels, self._detector.preprocessing, sample, anomaly_map, mask)
         except ValueError as error:
             if self._strict:
                 raise
@@ -246,14 +246,14 @@ class _Seen:
                 self.features[sample.entry.normal].append(feature)
 
 
-def count_pixels(pixels, preprocessing, sample, residual, mask):
+def count_pixels(pixels, preprocessing, sample, anomaly_map, mask):
     """Add the pixels of an image to those of its kind.
 
     Args:
         pixels: `{kind: PixelMetrics}`.
         preprocessing: that made the image.
         sample: its `Sample`.
-        residual: `[H, W, C]`, compared smoothed and at the size of the stored image.
+        anomaly_map: `[H, W]`, compared at the size of the stored image.
         mask: `[h, w]` bool, or None: then all of a normal image's pixels are normal, and those of an anomaly aren't counted.
 
     Raises:
@@ -265,7 +265,7 @@ def count_pixels(pixels, preprocessing, sample, residual, mask):
     if mask is not None and mask.shape != sample.size:
         theirs, ours = (f"{height}x{width}" for height, width in (mask.shape, sample.size))
         raise ValueError(f"{entry.mask_name} has {theirs} pixels, its image {entry.name} {ours}; they must agree.")
-    restored = preprocessing.restore(smooth(residual[np.newaxis]), sample.size)
+    restored = preprocessing.restore(anomaly_map[np.newaxis], sample.size)
     pixels.setdefault(kind_of(entry), PixelMetrics()).add(np.asarray(restored)[0], mask)
 
 
@@ -375,14 +375,15 @@ def show(detector, source, evaluation, rows):
     by_source = {evaluation.rows[row]: row for row in rows}
     wanted = sorted(by_source)
     masks, shown = zip(wanted, source.masks(wanted)), {}
-    for batch, results, residuals in score_batches(detector, source, wanted, [], REPORT_SIDE):
+    for batch, results in score_batches(detector, source, wanted, [], REPORT_SIDE):
         for number, (sample, mask) in enumerate(zip(batch, masks_of(batch, masks))):
             row = by_source[sample.row]
-            shown[row] = _draw(detector, sample, results["reconstruction"][number], residuals[number], mask, row)
+            maps = {name: results[name][number] for name in OF_IMAGE_SIZE}
+            shown[row] = _draw(detector, sample, mask, row, **maps)
     return shown
 
 
-def _draw(detector, sample, reconstruction, residual, mask, row):
+def _draw(detector, sample, mask, row, *, reconstruction, residual, anomaly_map):
     shape = sample.display.shape[:2]
 
     def restored(maps):
@@ -390,8 +391,10 @@ def _draw(detector, sample, reconstruction, residual, mask, row):
         channels = np.asarray(detector.preprocessing.restore(np.moveaxis(maps, -1, 0), shape))
         return as_rgb(np.moveaxis(channels, 0, -1))
 
-    heat = np.asarray(detector.preprocessing.restore(np.asarray(detector.heatmap([residual])), shape))[0]
-    scaled = np.clip(residual / max(detector.calibration.heat_high, 1e-6), 0.0, 1.0).mean(axis=-1, keepdims=True)
+    heat = np.asarray(detector.preprocessing.restore(detector.heatmap(anomaly_map[np.newaxis]), shape))[0]
+    calibration = detector.calibration
+    most = calibration.heat_high if calibration.map_scale is None else float(residual.max())
+    scaled = np.clip(residual / max(most, 1e-6), 0.0, 1.0).mean(axis=-1, keepdims=True)
     drawn = (
         None
         if mask is None or isinstance(mask, ValueError)

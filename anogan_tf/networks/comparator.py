@@ -27,23 +27,21 @@ def build_comparator(
             whose sides differ from these by multiples of 16. What was trained on tiles is better applied to tiles all the same:
             it has learned where these end.
         base_filters: filters at half of the image's size; 32 make about 0.4 million weights.
-        with_reconstruction: whether it sees `[x, G(z), abs(x - G(z))]` along the channels, or x alone.
+        with_reconstruction: whether it sees G(z) and `abs(x - G(z))` beside x.
         seed: seeds the initial weights.
 
     Returns:
-        A functional `keras.Model` named "comparator", `[N, H, W, 3 C]`, or `[N, H, W, C]` without a reconstruction, x in [-1, 1],
-        to `[N, H, W, 1]` float32 logits.
+        A functional `keras.Model` named "comparator", from what `comparator_input` makes, `[N, H, W, 3 C + 1]`, or
+        `[N, H, W, C + 1]` without a reconstruction, to `[N, H, W, 1]` float32 logits.
     """
     height, width, channels = check_image_shape(image_shape)
     widths = [round(share * _check_positive("base_filters", base_filters)) for share in WIDTHS]
     pads = [_split(-side % STRIDE) for side in (height, width)]
     initial = _initializers(seed)
 
-    inputs = layers.Input((None, None, (3 if with_reconstruction else 1) * channels), name="comparison")
-    # Zeros beyond the image are grey; a channel of ones says where it ends.
-    x = layers.Concatenate(name="within")([inputs, keras.ops.ones_like(inputs[..., :1])])
+    x = inputs = layers.Input((None, None, _count_channels(channels, with_reconstruction)), name="comparison")
     if any(map(any, pads)):
-        x = layers.ZeroPadding2D(pads, name="pad")(x)
+        x = layers.ZeroPadding2D(pads, name="pad")(x)  # as `comparator_input` has it: all 0 beyond the image
     skips = []
     for level, filters in enumerate(widths):
         x = layers.AveragePooling2D(2, name=f"down{level}")(x) if level else x
@@ -67,31 +65,60 @@ def build_comparator(
 
 
 def comparator_input(images, reconstructions=None):
-    """What a comparator sees: `[N, H, W, 3 C]`, or the images alone where there is no reconstruction.
+    """What a comparator sees: x, where there is a reconstruction G(z) and |x - G(z)|, and 1 within the image.
 
     Args:
-        images: `[N, H, W, C]`, x in [-1, 1].
+        images: `[N, H, W, C]`, x in [-1, 1]; NaN beyond the image, where it ends within the tile. There all is 0.
         reconstructions: `[N, H, W, C]`, G(z), or None.
+
+    Returns:
+        `[N, H, W, 3 C + 1]`, or `[N, H, W, C + 1]` without reconstructions.
     """
+    beyond = tf.math.is_nan(images)
+    x = tf.where(beyond, 0.0, images)
+    within = tf.cast(~beyond[..., :1], x.dtype)
     if reconstructions is None:
-        return images
-    reconstructions = tf.cast(reconstructions, images.dtype)
-    return tf.concat([images, reconstructions, tf.abs(images - reconstructions)], axis=-1)
+        return tf.concat([x, within], axis=-1)
+    reconstructions = tf.where(beyond, 0.0, tf.cast(reconstructions, x.dtype))
+    return tf.concat([x, reconstructions, tf.abs(x - reconstructions), within], axis=-1)
+
+
+def sees_reconstruction(comparator, channels):
+    """Whether a comparator is to be shown G(z) beside images of so many channels."""
+    return comparator.input_shape[-1] == _count_channels(channels, True)
 
 
 def check_comparator(comparator, image_shape, with_reconstruction):
     """Raise a ValueError unless a comparator gives a logit for each pixel of what it is to be shown."""
     *sides, channels = image_shape
-    wanted, found = (3 if with_reconstruction else 1) * channels, comparator.input_shape[-1]
+    wanted, found = _count_channels(channels, with_reconstruction), comparator.input_shape[-1]
     if found != wanted:
         shown = "x, G(z) and their difference, a generator and an encoder being given" if with_reconstruction else "x alone"
         raise ValueError(
-            f"The comparator takes {found} channels, it would be shown {wanted}: {shown}. "
+            f"The comparator takes {found} channels, it would be shown {wanted}: {shown}, and where the image is. "
             f"Build it with_reconstruction={with_reconstruction}, or give it {'no' if with_reconstruction else 'both'} networks."
         )
     given = comparator.compute_output_shape((None, *sides, wanted))
     if tuple(given[1:]) != (*sides, 1):
         raise ValueError(f"The comparator gives {given}; it must give one logit for each pixel, {(None, *sides, 1)}.")
+
+
+def patch_features(comparator):
+    """From what a comparator sees `[N, H, W, ...]` to how it describes each patch, `[N, H / 8, W / 8, F]`.
+
+    Sides of the input are multiples of `STRIDE`, once padded. What the network calculates at strides 4 and 8 on its way down is
+    taken together, each the mean of its neighbourhood (PatchCore, Roth et al. 2022, does so with a pretrained network).
+    """
+    fine, coarse = (comparator.get_layer(f"down{level}b").output for level in (1, 2))
+    pool = layers.AveragePooling2D
+    joined = layers.Concatenate(name="patches")([pool(2, name="patches_fine", dtype="float32")(fine), coarse])
+    around = pool(3, strides=1, padding="same", dtype="float32", name="patches_around")(joined)
+    return keras.Model(comparator.input, [comparator.output, around], name="comparator_and_patches")
+
+
+def _count_channels(channels, with_reconstruction):
+    """How many channels a comparator takes: of x, or of x, G(z) and their difference, and whether a pixel is of the image."""
+    return (3 if with_reconstruction else 1) * channels + 1
 
 
 def _initializers(seed):

@@ -19,7 +19,7 @@ CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 MEMBERS = {"metadata.json", CONFIG, WEIGHTS}
 MAX_CONFIG = 64 * 2**20  # bytes of the configuration; a detector's has some ten thousand
 MAX_GROWTH = 20  # times as large as the file may what is unpacked of it be
-OWN_MODELS, OWN_LAYERS = ("AnoGAN", "GAN", "EncoderTrainer", "ComparatorTrainer"), ("Preprocessing", "MemoryBank")
+OWN_MODELS, OWN_LAYERS = ("AnoGAN", "GAN", "EncoderTrainer", "ComparatorTrainer"), ("Preprocessing", "MemoryBank", "PatchMemory")
 NEW_NETWORKS = ("image_shape", "latent_dim", "preset", "base_filters")  # what a model makes networks by; a file holds its own
 # Layers that calculate numbers from numbers. Not here are those that run code (Lambda), read files (lookups, TFSMLayer) or
 # are other libraries' models.

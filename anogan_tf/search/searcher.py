@@ -49,6 +49,11 @@ class Searcher:
         options = {"block": self.execution.block, "compiled": self.stages, "refill": refill, "steps": steps}
         return latent_search(self.networks, images, tf.constant(self._starts), self.settings, **options)
 
+    def reconstruct(self, images):
+        """G(E(x)), `[B, H, W, C]`: what the encoder alone finds."""
+        z = self.networks.encoder(images, training=False)
+        return self.networks.generator(z, training=False)
+
 
 def feature_network(discriminator, settings, features):
     """What the loss compares images by: the discriminator up to a layer, or whole for the reference loss, by its logits."""

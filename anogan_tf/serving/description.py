@@ -23,7 +23,9 @@ OUTPUTS = {
     "steps": "int32 [N]: how long the search went",
     "valid": "bool [N]: whether the row was an image",
     "residual": "float32 [N, H, W, C]: |x - G(z)|, the range of pixels being 2",
-    "heatmap": "float32 [N, H, W]: smoothed residual in [0, 1], on the scale of normal images",
+    "anomaly_map": "float32 [N, H, W]: where it is anomalous: the smoothed residual, or with a comparator a sum in deviations of "
+    "normal pixels",
+    "heatmap": "float32 [N, H, W]: the anomaly map in [0, 1], on the scale of normal images",
     "reconstruction": "float32 [N, H, W, C]: G(z) in [0, 1]",
     "z": "float32 [N, latent_dim]: where the search ended",
     "size": "int32 [N, 2]: height and width of each row's maps, which are filled up to the largest",

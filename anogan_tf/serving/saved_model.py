@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from anogan_tf.data.batching import map_to_images
+from anogan_tf.data.batching import within
 from anogan_tf.runtime.backend import keras
 from anogan_tf.runtime.files import write_version
 from anogan_tf.serving import warmup
@@ -16,7 +16,7 @@ from anogan_tf.serving.description import write_description
 FORMAT = "tf_saved_model"  # as Keras calls it
 INVALID_SCORE = 1e30  # of a row that is no image: the most anomalous there is, and a number that JSON can carry
 SCORE_OUTPUTS = ("score", "residual_score", "discrimination_score", "p_value", "is_anomaly", "threshold", "steps", "valid")
-MAP_OUTPUTS = ("residual", "heatmap", "reconstruction", "z")
+MAP_OUTPUTS = ("residual", "anomaly_map", "heatmap", "reconstruction", "z")
 # Besides the maps, where they need it: how much of a row's maps is image (with tiles, where there is no z); where they lie on it.
 PLACES = ("size", "window")
 MAX_PIXELS = 2**28  # that the pictures of one request may have together, so that a few don't fill a server's memory
@@ -113,7 +113,8 @@ def _answer(model, rows):
     """What the signatures answer. Of a row that isn't valid: that it is anomalous, and 0 for whatever can't be known."""
     out, calibration, valid = dict(model.score(rows.images, rows.sizes)), model.calibration, rows.valid
     if calibration is not None:
-        out["heatmap"] = _heatmap(calibration, out["residual"], rows.sizes if model.tile else None)
+        heat = calibration.heatmap(out["anomaly_map"])
+        out["heatmap"] = tf.where(within(rows.sizes, tf.shape(heat)), heat, 0.0) if model.tile else heat
     if model.tile:
         out["size"] = rows.sizes
     if model.preprocessing.fit != "stretch" and not model.preprocessing.keeps_size:
@@ -125,19 +126,6 @@ def _answer(model, rows):
     out["threshold"] = tf.fill(tf.shape(out["score"]), model.threshold)
     out["valid"] = valid
     return out
-
-
-def _heatmap(calibration, residual, sizes):
-    """Heatmaps `[N, H, W]`; where images are filled up to H x W, each of its `sizes` alone, and 0 beyond."""
-    if sizes is None:
-        return calibration.heatmap(residual)
-
-    def one(row):
-        residual, size = row
-        heat = calibration.heatmap(residual[tf.newaxis, : size[0], : size[1]])
-        return heat[0, ..., tf.newaxis], size
-
-    return map_to_images(one, (residual, sizes), 1, [tf.TensorSpec((2,), tf.int32)])[0][..., 0]
 
 
 def _by_row(valid, value, otherwise):

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf.data.defects import PLAIN, check_chosen, draw_example
-from anogan_tf.data.preprocessing import Preprocessing, to_network, to_pixels
+from anogan_tf.data.preprocessing import MIN_DEVIATION, Preprocessing, to_network, to_pixels
 from anogan_tf.networks import architectures, losses
 from anogan_tf.networks.comparator import build_comparator, check_comparator, comparator_input
 from anogan_tf.runtime.backend import keras
@@ -24,6 +24,7 @@ STEPS = 6000
 RATE, WARM_UP, DECAY = 2e-3, 100, 1e-4  # of AdamW
 LAST_RATE = 0.01  # of the rate, when all steps are done
 MAX_NORM = 1.0  # of all gradients together
+AT_DEFECT, EDGE = 0.75, 8  # share of tiles that are laid over a defect; pixels that it is within their edge
 DICE = 0.5  # weight of the Dice loss beside the cross-entropy
 
 
@@ -37,11 +38,11 @@ class ComparatorTrainer(ImagePredictor):
     >>> logits = trainer.predict(images)
 
     With a generator and an encoder the comparator sees x, G(E(x)) and their difference, without them x alone. In trials on
-    photographs of surfaces x alone was better than x with a PCA's reconstruction; G(E(x)) was not tried there. Tiles
-    of 96 pixels did better than of 64, and what was trained on tiles did better on tiles than on whole images.
+    photographs of surfaces x alone was better than x with a PCA's reconstruction. Tiles of 96 pixels did better than of 64.
 
     Each image of a batch is varied (light, grain, margins), and in four of five cases has one to three defects, see
-    `draw_defects`. Where the preprocessing normalizes images, the drawn one is normalized again, as when it is scored.
+    `draw_defects`. Where the preprocessing normalizes images, the drawn one is normalized again, as when it is scored. With a
+    `tile` the comparator learns from one tile of it, mostly where a defect is: so it sees what is larger than a tile in pieces.
     The loss is the mean cross-entropy of the pixels + 0.5 * the Dice loss of the images with a defect.
 
     Metrics: `loss`, and its terms `cross_entropy` and `dice`; the lower, the better, all of them.
@@ -56,6 +57,10 @@ class ComparatorTrainer(ImagePredictor):
         encoder: `[N, H, W, C]` to `[N, latent_dim]`, or None; both or neither.
         preprocessing: a `Preprocessing`; by default the one for the generator's image shape.
         base_filters: of the built comparator, see `build_comparator`.
+        tile: `(h, w)` of the tiles that it learns from, no larger than the images, for a detector with a `tiling`; None for
+            whole images. Images of a `data.disk.DiskArray` may then be NaN beyond a rectangle, where a photograph ends.
+        normalized: whether the images of a `data.disk.DiskArray`, which are prepared already, are normalized; by default as the
+            preprocessing says.
         families, fillings: of defects that are drawn, see `draw_defects`; None for all.
         seed: of the initial weights, the defects and the order of the images.
 
@@ -73,6 +78,8 @@ class ComparatorTrainer(ImagePredictor):
         preprocessing: Preprocessing | None = None,
         *,
         base_filters: int = 32,
+        tile: tuple[int, int] | None = None,
+        normalized: bool | None = None,
         families: Sequence[str] | None = None,
         fillings: Sequence[str] | None = None,
         seed: int = 0,
@@ -85,7 +92,13 @@ class ComparatorTrainer(ImagePredictor):
             raise ValueError("Without a generator the preprocessing says what images there are: pass preprocessing=.")
         self.generator, self.encoder = _frozen_pair(generator, encoder)
         self.preprocessing = preprocessing or Preprocessing(self.generator.output_shape[1:])
-        self.image_shape = architectures.check_image_shape(self.preprocessing.image_shape)
+        images = architectures.check_image_shape(self.preprocessing.image_shape)
+        self.tile = None if tile is None else tuple(tile)
+        self.image_shape = architectures.check_image_shape((*(self.tile or images[:2]), images[-1]))
+        if tile is not None and (generator is not None or np.greater(self.image_shape, images).any()):
+            raise ValueError(
+                f"tile={self.tile} must lie within images of {images[:2]}, and without a generator: x is seen alone."
+            )
         shown = {"with_reconstruction": self.generator is not None}
         if self.generator is not None:
             architectures.check_prepared(self.preprocessing, self.generator.output_shape[1:])
@@ -95,6 +108,7 @@ class ComparatorTrainer(ImagePredictor):
         check_comparator(self.comparator, self.image_shape, **shown)
         self.ema_comparator = architectures.copy_network(self.comparator)
         self.ema_comparator.trainable = False
+        self.normalized = self.preprocessing.normalize if normalized is None else bool(normalized)
         self.seed = seed
         self.built = True
 
@@ -176,17 +190,31 @@ class ComparatorTrainer(ImagePredictor):
         rows = sample_across_replicas(tf.shape(images)[0], tf.range)
         given = [pixels, gather_replicas(pixels), rows, step]  # pieces of all the batch's images, whichever device has them
         drawn, masks = tf.numpy_function(self._draw_rows, given, (tf.float32, tf.float32))
-        drawn, masks = tf.ensure_shape(drawn, images.shape), tf.ensure_shape(masks, (*images.shape[:3], 1))
-        return to_network(self.preprocessing.arrange(drawn)), masks
+        shape = (images.shape[0], *self.image_shape)
+        return to_network(tf.ensure_shape(drawn, shape)), tf.ensure_shape(masks, (*shape[:3], 1))
 
     def _draw_rows(self, images, others, rows, step):
         """`_draw` in NumPy, in [0, 1]; `rows` says which of the batch's images these are."""
-        drawn, masks = np.empty_like(images), np.zeros((*images.shape[:3], 1), np.float32)
-        for place, row in enumerate(rows):
-            rng = np.random.default_rng([number % 2**32 for number in (self.seed, int(step), int(row))])
-            rest = [other for number, other in enumerate(others) if number != row]
-            drawn[place], masks[place, ..., 0] = draw_example(images[place], rest, rng, self.families, self.fillings)
-        return drawn, masks
+        others = [other[_inside(other)] for other in others]
+        drawn = [
+            self._draw_row(image, others, np.random.default_rng([n % 2**32 for n in (self.seed, int(step), int(row))]), row)
+            for image, row in zip(images, rows)
+        ]
+        return tuple(np.stack(parts).astype(np.float32) for parts in zip(*drawn))
+
+    def _draw_row(self, image, others, rng, row):
+        """`(image, mask [h, w, 1])` of one example."""
+        inside, rest = _inside(image), [other for number, other in enumerate(others) if number != row]
+        given = image[inside]
+        x, mask = draw_example(given, rest, rng, self.families, self.fillings)
+        if self.normalized:
+            x = _like(x, given)
+        drawn, whole = np.full_like(image, np.nan), np.zeros((*image.shape[:2], 1), np.float32)
+        drawn[inside], whole[inside] = x, mask[..., np.newaxis]
+        if self.tile is None:
+            return drawn, whole
+        at = _choose_tile(whole[..., 0], self.tile, rng)
+        return drawn[at], whole[at]
 
     def _loss_of(self, logits, masks):
         """`(loss, cross-entropy, Dice loss)` of a batch."""
@@ -199,7 +227,7 @@ class ComparatorTrainer(ImagePredictor):
         return {
             "name": self.name,
             **self.parts_config(),
-            **{name: getattr(self, name) for name in ("families", "fillings", "seed")},
+            **{name: getattr(self, name) for name in ("tile", "normalized", "families", "fillings", "seed")},
         }
 
     def get_compile_config(self):
@@ -209,6 +237,31 @@ class ComparatorTrainer(ImagePredictor):
 
     def compile_from_config(self, config):
         self.compile(keras.saving.deserialize_keras_object(config["optimizer"]), ema_momentum=config["ema_momentum"])
+
+
+def _inside(image):
+    """Where an image `[h, w, c]` isn't NaN: a rectangle, as slices."""
+    known = ~np.isnan(image[..., 0])
+    return tuple(
+        slice(places[0], places[-1] + 1) for places in (np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0)))
+    )
+
+
+def _like(drawn, given):
+    """An image with the mean and the deviation of another: normalized again, what else is in it changes with a large defect."""
+    deviation = given.std() / max(float(drawn.std()), MIN_DEVIATION)
+    return np.clip((drawn - drawn.mean()) * deviation + given.mean(), 0.0, 1.0)
+
+
+def _choose_tile(mask, tile, rng):
+    """Slices of a tile, mostly with some of a defect in it, and not at its very edge."""
+    room = np.array(mask.shape) - tile
+    first = rng.integers(0, room + 1)
+    places = np.argwhere(mask) if rng.random() < AT_DEFECT else ()
+    if len(places):
+        edge = np.minimum(EDGE, np.array(tile) // 4)
+        first = np.clip(places[rng.integers(len(places))] - rng.integers(edge, tile - edge), 0, room)
+    return tuple(slice(start, start + side) for start, side in zip(first, tile))
 
 
 def _frozen_pair(generator, encoder) -> Any:

@@ -102,7 +102,7 @@ def _draw(out, detector, images, results, pca):
         for row in shown
     ]
     pixels = np.asarray(detector.preprocessing.prepare(images.test[shown]))
-    heat = detector.heatmap(results["residual"][shown])
+    heat = detector.heatmap(results["anomaly_map"][shown])
     plots.save_figure(plots.contact_sheet(pixels, results["reconstruction"][shown], heat, titles), out / "contact_sheet.png")
     scores = {"anomaly score A": results["score"], "residual R": results["residual_score"]}
     scores |= {"discrimination D": results["discrimination_score"], "PCA-32 squared residual": pca}

@@ -41,8 +41,11 @@ class TrainingOptions:
     label_smoothing: float = _option(0.0, "One-sided label smoothing.")
     encoder: bool = _option(True, "Train an encoder, and start the search of an image from its answer.")
     mode: Literal["refine", "encoder", "search"] | None = _option(None, "How z is found when images are scored.")
-    score: Literal["loss", "complexity", "peak"] = _option(
-        "loss", "The loss of the search, how far it exceeds that of normal images as busy as the image, or the residual's peak."
+    comparator: bool | None = _option(
+        None, "Train a comparator to find defects that are drawn on normal images; it makes heatmaps and counts in the score."
+    )
+    score: Literal["loss", "complexity", "peak"] | None = _option(
+        None, "The loss of the search, how far it exceeds that of normal images as busy as the image, or the residual's peak."
     )
     complexity_deviation: float = _option(
         0.0, "Weight in the score complexity of how unusual it is to be so busy or plain; 0.5, say."
@@ -65,9 +68,23 @@ class TrainingOptions:
         if self.mode not in (None, "search") and not self.encoder:
             raise ValueError(f"mode {self.mode!r} needs an encoder, and none is to be trained.")
         for name in ("self_supervision", "memory_bank", "complexity_deviation"):
-            if getattr(self, name) and self.score != "complexity":
+            if getattr(self, name) and self.what_is_scored != "complexity":
                 idle = f"--{name.replace('_', '-')} counts only in the score 'complexity'"
                 raise ValueError(f"{idle}: train with --score complexity, or without it.")
+        if self.comparator and self.what_is_scored != "complexity":
+            raise ValueError(f"--comparator counts only in the score 'complexity', not in {self.score!r}: leave one of them out.")
+
+    @property
+    def with_comparator(self) -> bool:
+        """Whether a comparator is trained: by default for patches, unless they are scored without it."""
+        if self.comparator is None:
+            return self.patch is not None and self.score in (None, "complexity")
+        return self.comparator
+
+    @property
+    def what_is_scored(self) -> str:
+        """What the score is, given or not."""
+        return self.score or ("complexity" if self.with_comparator else "loss")
 
     @property
     def tile(self) -> tuple[int, int] | None:
@@ -90,7 +107,8 @@ class TrainingOptions:
     @property
     def searching(self) -> dict[str, Any]:
         """What `AnoGAN.from_gan` takes of it."""
-        return self._given(("mode", "score", "complexity_deviation", "weight", "steps", "restarts", "seed"))
+        named = ("mode", "complexity_deviation", "weight", "steps", "restarts", "seed")
+        return {"score": self.what_is_scored, **self._given(named)}
 
     def _named(self, names):
         return {name: getattr(self, name) for name in names}

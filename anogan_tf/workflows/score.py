@@ -11,7 +11,7 @@ from PIL import Image
 
 from anogan_tf.data.entries import DecodedImage
 from anogan_tf.data.preprocessing import to_pixels
-from anogan_tf.detection.maps import overlay, smooth
+from anogan_tf.detection.maps import overlay
 from anogan_tf.detection.stream import ANOMALY, SCORE_COLUMNS, score_batches, score_columns
 from anogan_tf.evaluation import plots
 from anogan_tf.runtime.files import locked, replacing
@@ -48,7 +48,7 @@ def score_files(
         out: the folder.
         rows: of the source; by default all.
         heatmaps: whether overlays are written.
-        maps: whether smoothed residuals are written below `maps/`, as TIFF of floats at the size of the prepared image.
+        maps: whether anomaly maps are written below `maps/`, as TIFF of floats at the size of the prepared image.
         strict: whether an image that can't be read ends the run.
         resume: whether to keep what an interrupted call with the same arguments wrote, if one did, and to score the others.
         record: a dict that says which model this is; with another, there is no going on.
@@ -85,11 +85,11 @@ def _score_rest(detector, source, out, rows, rows_left, tally, heatmaps, maps, s
         if tally.scored:
             on_progress(tally.scored)
         side = DISPLAY_SIDE if heatmaps else 0
-        for batch, results, residuals in score_batches(detector, source, rows_left, skipped, side, strict, on_progress):
-            heats = detector.heatmap(residuals) if heatmaps else None
+        for batch, results in score_batches(detector, source, rows_left, skipped, side, strict, on_progress):
+            heats = detector.heatmap(results["anomaly_map"]) if heatmaps else None
             written = _write_overlays(detector, batch, heats, tally.scored, out) if heatmaps else [""] * len(batch)
             if maps:
-                _write_maps(batch, residuals, tally.scored, out)
+                _write_maps(batch, results["anomaly_map"], tally.scored, out)
             new = [_columns(sample.entry, results, row, path) for row, (sample, path) in enumerate(zip(batch, written))]
             writer.writerows(new)
             file.flush()
@@ -169,10 +169,10 @@ def _write_overlays(detector, batch, heats, first, out):
     return paths
 
 
-def _write_maps(batch, residuals, first, out):
-    for row, (sample, residual) in enumerate(zip(batch, residuals)):
+def _write_maps(batch, anomaly_maps, first, out):
+    for row, (sample, anomaly_map) in enumerate(zip(batch, anomaly_maps)):
         with replacing(out / "maps" / _file_name(first + row, sample, ".tiff")) as path:
-            Image.fromarray(np.asarray(smooth(residual[np.newaxis]))[0]).save(path)
+            Image.fromarray(np.ascontiguousarray(anomaly_map)).save(path)
 
 
 def _file_name(number, sample, suffix):
@@ -205,10 +205,10 @@ def draw_sheet(detector, source, rows, path, title, columns=3):
         columns: images in a row.
     """
     drawn = {}
-    for batch, results, residuals in score_batches(detector, source, sorted(rows), []):
+    for batch, results in score_batches(detector, source, sorted(rows), []):
         for number, sample in enumerate(batch):
-            step = -(-max(residuals[number].shape) // DISPLAY_SIDE)
-            heat = detector.heatmap([residuals[number]])[0]
+            step = -(-max(results["anomaly_map"][number].shape) // DISPLAY_SIDE)
+            heat = detector.heatmap([results["anomaly_map"][number]])[0]
             pictures = (to_pixels(sample.image), results["reconstruction"][number], heat)
             above = title(sample, results["score"][number], results["p_value"][number])
             drawn[sample.row] = (*(picture[::step, ::step] for picture in pictures), above)

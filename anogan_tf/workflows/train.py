@@ -16,10 +16,12 @@ from anogan_tf.data.disk import DiskArray
 from anogan_tf.data.entries import DecodedImage, absolute_name
 from anogan_tf.data.preprocessing import Preprocessing, to_network, to_pixels
 from anogan_tf.data.sources import normal_rows
+from anogan_tf.detection.anomaly_map import MARGIN
 from anogan_tf.detection.calibration import FALSE_POSITIVE_RATE, check_count
 from anogan_tf.detection.detector import SCORING_BATCH, AnoGAN
 from anogan_tf.detection.memory_bank import MemoryBank
-from anogan_tf.detection.tiling import Tiling, random_tiles
+from anogan_tf.detection.patch_memory import PatchMemory
+from anogan_tf.detection.tiling import Tiling, random_scenes, random_tiles
 from anogan_tf.networks.architectures import check_image_shape
 from anogan_tf.runtime.backend import keras
 from anogan_tf.runtime.files import locked, partial_folder, replacing, replacing_folder
@@ -27,6 +29,7 @@ from anogan_tf.runtime.progress import Progress, ProgressCallback, no_progress
 from anogan_tf.runtime.provenance import has_record, write_record
 from anogan_tf.runtime.types import PathLike, Source
 from anogan_tf.training.callbacks import Checkpoint, SampleGrid, TrainingMonitor
+from anogan_tf.training.comparator import STEPS, ComparatorTrainer
 from anogan_tf.training.encoder import EncoderTrainer
 from anogan_tf.training.gan import GAN
 from anogan_tf.training.trainer import TRAINING_BATCH
@@ -37,6 +40,9 @@ EPOCHS, MIN_STEPS = 50, 3000  # more epochs where images are so few that 50 are 
 ENCODER_SHARE = 0.6  # passes of the encoder's training for each of the GAN's
 ENCODER_BATCH, ENCODER_RATE = 32, 1e-3  # the learning rate falls to 0 along half a cosine
 TILES, TILE_EPOCHS = 10_000, 20  # cut at random places to train on, in all, and passes over them
+# Pixels of a square that a comparator learns from, and how many at least and at most.
+SCENE, SCENES, MAX_SCENES = 192, 1200, 5000
+DESCRIBED = 400  # scenes or images, whose patches those that are remembered are drawn from
 WATCHED = 256  # of the training images, whose spread that of the samples is compared with
 SECONDS_BETWEEN_SAVES = 30.0  # of what is being trained
 
@@ -133,6 +139,32 @@ def truncate_log(log, passes):
         rows = log.read_text(encoding="utf-8").splitlines(keepends=True)
         with replacing(log) as path:
             path.write_text("".join(rows[: 1 + passes]), encoding="utf-8")
+
+
+def train_comparator(pixels, state, image_shape, *, tile=None, steps=STEPS, progress=no_progress, **options):
+    """Train a comparator on normal images and keep its training state in a folder, resumable like the others.
+
+    Args:
+        pixels: as for `ComparatorTrainer.fit_on`.
+        state: a folder for `comparator.keras` (networks and optimizer) and `comparator.csv`.
+        image_shape: `(H, W, C)` of the images.
+        tile, **options: as for `ComparatorTrainer`.
+        steps: of training, rounded up to whole passes.
+        progress: makes a progress display, see `runtime.progress`.
+
+    Returns:
+        The trained comparator.
+    """
+    state, epochs = Path(state), math.ceil(steps / max(1, len(pixels) // TRAINING_BATCH))
+    if (state / "comparator.keras").exists():
+        trainer = ComparatorTrainer.load(state / "comparator.keras")
+    else:
+        # What is told apart from a defect is a surface, and a surface may be mirrored, whatever the object.
+        preprocessing = Preprocessing(image_shape, augment=("mirror",))
+        trainer = ComparatorTrainer(preprocessing=preprocessing, tile=tile, **options)
+        trainer.compile(steps=epochs * max(1, len(pixels) // TRAINING_BATCH))
+    _train(trainer, pixels, state / "comparator.keras", state / "comparator.csv", epochs, TRAINING_BATCH, "Comparator", progress)
+    return trainer.ema_comparator
 
 
 def train_networks(
@@ -238,10 +270,60 @@ def train(
         gan, encoder = train_networks(pixels, state, image_shape, preprocessing=own, warn=warn, progress=progress, **wanted)
         bank = remember(pixels, options.memory_bank, options.seed) if options.memory_bank else None
         parts = {"preprocessing": preprocessing, "tiling": tiling, "memory_bank": bank}
+        if options.with_comparator:
+            parts |= _comparing(source, options, split.trained, pixels, preprocessing, tiling, beside, state, progress)
         detector = AnoGAN.from_gan(gan, encoder, **parts, **options.searching)
         calibrate_on(detector, source, split.held_out, options.false_positive_rate, progress)
         detector.save(model)
     return detector, pool.skipped
+
+
+def _comparing(source, options, rows, pixels, preprocessing, tiling, folder, state, progress):
+    """The comparator and its patch memory, by name."""
+    tile = None
+    if tiling is not None:  # it learns from larger pieces than the generator draws, and where an image ends
+        tile = (tiling.context, tiling.context)
+        pixels = read_scenes(source, preprocessing, rows, folder, options.seed, progress)
+    given = {"normalized": preprocessing.normalize, "seed": options.seed}
+    comparator = train_comparator(pixels, state, pixels.shape[1:], tile=tile, progress=progress, **given)
+    return {"comparator": comparator, "patch_memory": remember_patches(comparator, pixels, tile, options.seed)}
+
+
+def read_scenes(source, preprocessing, rows, folder=None, seed=0, progress=no_progress):
+    """Squares cut out of images of a source and what lies around them, see `random_scenes`, as a `DiskArray`.
+
+    Args:
+        source, preprocessing, progress: as for `train`.
+        rows: of the source; of more than `MAX_SCENES` some are drawn.
+        folder: where the file lies.
+        seed: of rows and places.
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:MAX_SCENES]).astype(int)
+    each, shape = -(-SCENES // len(rows)), (SCENE, SCENE, preprocessing.image_shape[-1])
+
+    def cut(row, image):
+        return random_scenes(image, SCENE, MARGIN, each, np.random.default_rng((seed, row, 1)))
+
+    with progress("Reading", len(rows)) as on_progress:
+        pool = sources.fill_pool(source, preprocessing, rows, shape, cut, folder, on_progress=on_progress)
+    return pool.pixels
+
+
+def remember_patches(comparator, pixels, tile=None, seed=0):
+    """A `PatchMemory` of the patches in some of the images that a comparator was trained on, or in their tiles."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(pixels))[:DESCRIBED])
+
+    def batches():
+        for first in range(0, len(rows), TRAINING_BATCH):
+            images = to_network(pixels.take(rows[first : first + TRAINING_BATCH]))
+            if tile is None:
+                yield images
+                continue
+            for top in range(0, images.shape[1] - tile[0] + 1, tile[0]):
+                for left in range(0, images.shape[2] - tile[1] + 1, tile[1]):
+                    yield images[:, top : top + tile[0], left : left + tile[1]]
+
+    return PatchMemory.of(comparator, batches(), seed=seed)
 
 
 def _tiling(options):

@@ -59,9 +59,9 @@ def answer(detector, trajectory, path):
     batches = list(score_batches(detector, source, [0], skipped, DISPLAY_SIDE))
     if skipped:
         raise ValueError(f"{Path(path).name}: {skipped[0].reason}")
-    ((sample,), results, residuals) = batches[0]
+    ((sample,), results) = batches[0]
     shape = sample.display.shape[:2]
-    heat = np.asarray(detector.preprocessing.restore(detector.heatmap(residuals), shape))[0]
+    heat = np.asarray(detector.preprocessing.restore(detector.heatmap(np.stack(results["anomaly_map"])), shape))[0]
     generated = trajectory(sample.image[np.newaxis])["reconstruction"][:, 0]
     return Answer(
         _verdict(detector, source, results),
@@ -153,7 +153,7 @@ def build_app(detector, title, examples=()):
                 verdict = gradio.Markdown(min_height=120)
                 histogram = gradio.Plot(show_label=False)
             with gradio.Column():
-                picture = gradio.Image(label="Heatmap: residual on the scale of normal images", height=360)
+                picture = gradio.Image(label="Heatmap: where it is anomalous, on the scale of normal images", height=360)
                 opacity = gradio.Slider(0.0, 1.0, OPACITY, label="Opacity of the heatmap")
                 reconstruction = gradio.Image(label="Reconstruction: the normal image nearest to it", height=240)
                 strip = gradio.Gallery(label="The search: G(z) after so many steps", columns=5, height=200)
