@@ -15,6 +15,7 @@ from .data.tfds_sets import prepare_set as prepare_set
 from .detection.calibration import Calibration as Calibration
 from .detection.detector import AnoGAN as AnoGAN
 from .detection.memory_bank import MemoryBank as MemoryBank
+from .detection.patch_memory import PatchMemory as PatchMemory
 from .detection.terms import ScoreSettings as ScoreSettings
 from .detection.tiling import Tiling as Tiling
 from .detection.tiling import random_tiles as random_tiles

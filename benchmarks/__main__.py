@@ -85,7 +85,7 @@ def tiles(
         typer.Option(
             parser=parse_names,
             metavar="A,B",
-            show_default="pca,pca_complexity,encoder,refine,complexity",
+            show_default="pca,pca_complexity,encoder,refine,complexity,comparator",
             help="What is compared.",
         ),
     ] = "",

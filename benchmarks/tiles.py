@@ -22,9 +22,10 @@ from anogan_tf.evaluation.evaluate import count_pixels, kind_of, masks_of
 from anogan_tf.evaluation.metrics import PixelMetrics
 from anogan_tf.runtime.files import replacing
 from anogan_tf.runtime.progress import no_progress
+from anogan_tf.training.comparator import STEPS
 from anogan_tf.workflows.options import TrainingOptions
 from anogan_tf.workflows.score import draw_sheet
-from anogan_tf.workflows.train import TILE_EPOCHS, TILES, calibrate_on, read_normals, train
+from anogan_tf.workflows.train import JOINT_EPOCHS, SCENE, TILE_EPOCHS, TILES, calibrate_on, read_normals, train
 from benchmarks.one_class import MISTAKES, TITLES, append_row, dated, read_rows, rows_of
 from benchmarks.tables import markdown_table
 
@@ -32,17 +33,30 @@ NORMAL, EVERY = "good", "all"
 KINDS = {"MT_Free": NORMAL, **{f"MT_{kind.capitalize()}": kind for kind in ("blowhole", "crack", "break", "uneven", "fray")}}
 DEFECTS = tuple(kind for kind in KINDS.values() if kind != NORMAL)
 # By method, what its detector is set to.
-SETTINGS = {
+COMPARED = {"mode": "encoder", "score": "complexity"}
+SETTINGS: dict[str, dict[str, Any]] = {
     "pca": {"mode": "encoder"},
     "pca_complexity": {"mode": "encoder", "score": "complexity"},
-    "encoder": {"mode": "encoder"},
-    "refine": {"mode": "refine"},
-    "complexity": {"mode": "encoder", "score": "complexity"},
+    "encoder": {"mode": "encoder", "score": "loss"},
+    "refine": {"mode": "refine", "score": "loss"},
+    "complexity": {**COMPARED, "anomaly_map": 0.0},
+    "comparator": COMPARED,
+    "comparator_refine": {**COMPARED, "mode": "refine"},
+    "without_logits": {**COMPARED, "logits": 0.0},
+    "without_patches": {**COMPARED, "patches": 0.0},
+    "without_residual": {**COMPARED, "relative_residual": 0.0},
 }
 METHODS = tuple(SETTINGS)
+DEFAULT_METHODS = METHODS[:6]
+HALVES = {"all": "All test images", "development": "Development half", "final": "Final half"}
 SIDE, TILING = 32, Tiling(stride=16, top=3)  # pixels of a patch, at half size
 PREPROCESSING: dict[str, Any] = {"image_shape": (None, None, 1), "scale": 0.5, "normalize": True}
 MEASURES = {"auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pro": "PRO"}
+
+
+def development_groups():
+    """Groups of the test's pictures that settings may be chosen on; nothing is chosen on the others, the final half."""
+    return set((Path(__file__).parent / "tiles_development.txt").read_text().split())
 
 
 def read_tiles(path):
@@ -68,8 +82,8 @@ def read_tiles(path):
     return FileSource(divide(entries))
 
 
-def run_tiles(path, out, *, seeds=1, defects=None, methods=METHODS, epochs=None, progress=no_progress):
-    """Run methods, appending a row for each kind of defect to `OUT/tiles.jsonl`, and write the table `OUT/tiles.md`.
+def run_tiles(path, out, *, seeds=1, defects=None, methods=DEFAULT_METHODS, epochs=None, progress=no_progress):
+    """Run methods, appending a row for each half and kind of defect to `OUT/tiles.jsonl`, and write the table `OUT/tiles.md`.
 
     Args:
         path: see `read_tiles`.
@@ -107,7 +121,9 @@ def run_tiles(path, out, *, seeds=1, defects=None, methods=METHODS, epochs=None,
 def _config(method, epochs):
     """What is written down of a run; with another it counts as not done."""
     preprocessing = {**PREPROCESSING, "image_shape": list(PREPROCESSING["image_shape"])}
-    relative = {"alike": ALIKE} if "score" in SETTINGS[method] else {}
+    relative = {"alike": ALIKE} if SETTINGS[method].get("score") == "complexity" else {}
+    if not method.startswith("pca"):
+        relative |= {"joint": JOINT_EPOCHS, "scene": SCENE, "comparator_steps": STEPS}
     return {"epochs": epochs, "patch": SIDE, **dataclasses.asdict(TILING), **preprocessing, **SETTINGS[method], **relative}
 
 
@@ -142,7 +158,7 @@ def draw_mistakes(path, out, method, *, epochs=None, progress=no_progress):
 
 def _detector(method, source, out, seed, epochs, progress):
     preprocessing, shape, settings = Preprocessing(**PREPROCESSING), (SIDE, SIDE, 1), SETTINGS[method]
-    of_a_pca, relative = method.startswith("pca"), "score" in settings
+    of_a_pca, relative = method.startswith("pca"), settings.get("score") == "complexity"
     if of_a_pca or relative:
         pool, split = _read_normals(source, seed, progress)
     if of_a_pca:
@@ -172,43 +188,76 @@ def _read_normals(source, seed, progress):
 
 
 def _measure(detector, source, defects, wanted, progress):
-    """Yield what the row of each kind of defect holds, and that of all together where it is wanted."""
+    """Yield what the row of each half and kind of defect holds, and that of all together where it is wanted."""
     rows = [row for row in rows_to_score(source) if source.entries[row].label in (NORMAL, *defects)]
-    pixels: dict[str, PixelMetrics] = {}
-    found, labels, started = [], [], time.perf_counter()
+    halves = {half: _Half() for half in HALVES}
+    development, started = development_groups(), time.perf_counter()
     masks = zip(rows, source.masks(rows))
     with progress("Scoring", len(rows)) as on_progress:
         for batch, results in score_batches(detector, source, rows, [], strict=True):
-            for sample, anomaly_map, mask in zip(batch, results["anomaly_map"], masks_of(batch, masks)):
-                # One defect's mask is empty as published: its pixels count as normal, as for others who use the set.
-                count_pixels(pixels, detector.preprocessing, sample, anomaly_map, mask)
-                labels.append(kind_of(sample.entry))
-            found.append(results["score"])
+            for sample, score, anomaly_map, mask in zip(batch, results["score"], results["anomaly_map"], masks_of(batch, masks)):
+                half = "development" if sample.entry.group in development else "final"
+                halves[half].add(detector, sample, score, anomaly_map, mask)
             on_progress(len(batch))
     seconds = round(time.perf_counter() - started, 1)
-    scores, kinds = np.concatenate(found), np.array(labels)
+    halves["all"] = halves["development"] + halves["final"]
     for defect in wanted:
-        if defect not in (*kinds, EVERY):
+        if defect not in (*halves["all"].labels, EVERY):
             raise ValueError(f"The set has no pictures of the kind {defect!r}.")
-        # The pixels of a kind are those of its own images; of all together those of good tiles too.
-        counted = pixels[defect] if defect != EVERY else sum(pixels.values(), PixelMetrics())
+    for half, seen in halves.items():
+        for defect in wanted:
+            if measured := seen.measure(defect):
+                yield {"half": half, "defect": defect, **measured, "seconds": seconds}
+
+
+class _Half:
+    """Scores and pixels of some of the test's pictures."""
+
+    def __init__(self, scores=(), labels=(), pixels=()):
+        self._scores, self.labels, self._pixels = list(scores), list(labels), dict(pixels)
+
+    def __add__(self, other):
+        kinds = {*self._pixels, *other._pixels}
+        both = {kind: self._pixels.get(kind, PixelMetrics()) + other._pixels.get(kind, PixelMetrics()) for kind in kinds}
+        return _Half(self._scores + other._scores, self.labels + other.labels, both)
+
+    def add(self, detector, sample, score, anomaly_map, mask):
+        # One defect's mask is empty as published: its pixels count as normal, as for others who use the set.
+        count_pixels(self._pixels, detector.preprocessing, sample, anomaly_map, mask)
+        self._scores.append(score)
+        self.labels.append(kind_of(sample.entry))
+
+    def measure(self, defect):
+        """The numbers of one kind against all good tiles, or of all; None where there is nothing to tell apart."""
+        kinds = np.array(self.labels)
         chosen = np.isin(kinds, (NORMAL, defect)) if defect != EVERY else np.ones(len(kinds), bool)
         defective = (kinds[chosen] != NORMAL).astype(int)
-        yield {
-            "defect": defect,
-            "auroc": round(metrics.auroc(defective, scores[chosen]), 4),
+        if len(set(defective)) < 2:
+            return None
+        # The pixels of a kind are those of its own images; of all together those of good tiles too.
+        counted = self._pixels[defect] if defect != EVERY else sum(self._pixels.values(), PixelMetrics())
+        return {
+            "auroc": round(metrics.auroc(defective, np.array(self._scores)[chosen]), 4),
             "pixel_auroc": round(counted.auroc(), 4),
             "pixel_auprc": round(counted.auprc(), 4),
             "pro": round(counted.pro(), 4),
             "n_normal": int((defective == 0).sum()),
             "n_anomalous": int((defective == 1).sum()),
-            "seconds": seconds,
         }
 
 
 def write_table(out):
-    """Write the Markdown table of the rows in `OUT/tiles.jsonl` as `OUT/tiles.md`."""
+    """Write the Markdown tables of the rows in `OUT/tiles.jsonl` as `OUT/tiles.md`."""
     rows = read_rows(out / "tiles.jsonl")
+    text = ["# Magnetic tiles, by kind of defect", _EXPLANATION]
+    for half, title in HALVES.items():
+        lines = _lines([row for row in rows if row.get("half", "all") == half])
+        text += [f"## {title}", markdown_table(lines)] if lines else []
+    with replacing(out / "tiles.md") as path:
+        path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+
+
+def _lines(rows):
     lines = []
     for method in METHODS:
         found = rows_of(method, rows)
@@ -220,9 +269,7 @@ def write_table(out):
                 values = [value for (kind, _), value in last.items() if kind == defect]
                 cells[defect] = f"{100.0 * np.mean(values):.1f}" if values else None
             lines.append({"": TITLES[method], "measure": title, "seeds": seeds, **cells})
-    text = ["# Magnetic tiles, by kind of defect", _EXPLANATION, markdown_table(lines)]
-    with replacing(out / "tiles.md") as path:
-        path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    return lines
 
 
 _EXPLANATION = f"""x 100, written by `python -m benchmarks tiles`; each run is rows of `tiles.jsonl` with settings, versions and

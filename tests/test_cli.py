@@ -280,7 +280,7 @@ def test_help_names_the_librarys_defaults():
     text = anogan("train", "--help")
     epochs = f"{train.EPOCHS} or {train.MIN_STEPS:,} steps, {train.TILE_EPOCHS} for patches"
     defaults = {"epochs": epochs, "steps": steps, "weight": settings.weight, "restarts": settings.restarts}
-    defaults |= {"patches": train.TILES}
+    defaults |= {"patches": train.TILES, "comparator-steps": train.STEPS}
     for name, value in {**defaults, "latent-dim": LATENT_DIM, "batch-size": TRAINING_BATCH}.items():
         described = text.split(f"--{name} ")[1].split("--")[0]
         assert f"({value})" in " ".join(described.replace("│", " ").split()), name
@@ -351,10 +351,13 @@ def test_patches_of_large_images_from_a_benchmark_layout(tmp_path):
         "--augment",
         "mirror,rotate",
         "--normalize",
+        "--comparator-steps",
+        2,
     ]
     output = anogan("train", tmp_path / "set", "-o", model, *FAST[2:], *options)
     assert "16x16 grey patches" in output and "is black" in output
     detector = AnoGAN.load(model)
+    assert detector.comparator is not None and detector.patch_memory.count > 100 and detector.score_settings.score == "complexity"
     assert detector.tiling == Tiling(12, 3) and detector.preprocessing.augment == ("mirror", "rotate")
     assert (
         detector.preprocessing.scale == 0.5 and detector.preprocessing.normalize and detector.preprocessing.value_range[1] > 60000
@@ -390,6 +393,8 @@ def test_a_set_of_record_files(good, tmp_path):
 def test_options_that_do_not_go_together(good, tmp_path):
     train = ("train", good, "-o", tmp_path / "m.keras")
     assert "are for patches" in anogan(*train, "--stride", 8, status=1)
+    assert "--comparator counts only in the score 'complexity'" in anogan(*train, "--comparator", "--score", "loss", status=1)
+    assert "give --comparator too" in anogan(*train, "--comparator-steps", 5, status=1)
     assert "would leave gaps" in anogan(*train, "--patch", 16, "--stride", 17, status=1)
     assert "scale=0.5 is for images of their own size" in anogan(*train, "--patch", 16, "--size", 28, "--scale", 0.5, status=1)
     assert "'turn' not among" in anogan(*train, "--augment", "turn", status=1)

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from anogan_tf.data.defects import draw_defects
+from anogan_tf.data.disk import DiskArray
 from anogan_tf.data.preprocessing import Preprocessing
 from anogan_tf.networks.architectures import build_encoder
 from anogan_tf.networks.comparator import build_comparator, comparator_input, sees_reconstruction
@@ -150,6 +151,60 @@ def test_a_drawn_image_is_normalized_as_it_would_be_when_it_is_scored():
     np.testing.assert_allclose(drawn, trainer.preprocessing.arrange(drawn * 0.5 + 0.5) * 2 - 1, atol=0.1)
 
 
+def scene(rows=slice(None), columns=slice(None)):
+    """An image with nothing around it."""
+    image = np.full((48, 64, 1), np.nan, np.float32)
+    image[rows, columns] = noisy(1, (48, 64, 1))[0, rows, columns]
+    return image
+
+
+def test_tiles_of_what_is_larger_lie_in_the_image_and_its_margin_mostly_at_a_defect():
+    preprocessing = Preprocessing((48, 64, 1))
+    trainer = ComparatorTrainer(preprocessing=preprocessing, tile=(16, 16), families=["spot"], base_filters=4)
+    images = tf.constant(2 * np.stack([scene(), scene(slice(20, 40), slice(30, 64)), scene(columns=slice(0, 17))]) - 1)
+    with_defect = []
+    for step in range(40):
+        drawn, masks = (values.numpy() for values in trainer._draw(images, step))
+        assert drawn.shape == masks.shape == (6, 16, 16, 1)
+        beyond = np.isnan(drawn)
+        assert not beyond[:2].any() and not masks[beyond].any()
+        assert np.nanmin(drawn) >= -1 and np.nanmax(drawn) <= 1
+        with_defect.append(masks.any((1, 2, 3)))
+    assert 0.55 < np.mean(with_defect) < 0.9
+
+
+def test_nothing_but_the_defect_and_the_contrast_changes_in_a_tile():
+    """Normalized again, an image has its mean and deviation; NaN stays where it was."""
+    given = scene(slice(5, 40), slice(3, 60))
+    trainer = ComparatorTrainer(preprocessing=Preprocessing((48, 64, 1)), tile=(48, 64), normalized=True, base_filters=4)
+    drawn, _ = trainer._draw(tf.constant(2 * given[np.newaxis] - 1), 1)
+    for one in drawn.numpy() / 2 + 0.5:
+        np.testing.assert_array_equal(np.isnan(one), np.isnan(given))
+        assert np.nanmean(one) == pytest.approx(np.nanmean(given), abs=0.01)
+        assert np.nanstd(one) == pytest.approx(np.nanstd(given), rel=0.1)
+
+
+def test_it_learns_from_tiles_of_images_on_disk_and_goes_on_after_a_save(tmp_path):
+    images = DiskArray((48, 64, 1))
+    images.append(np.stack([scene(slice(row, None)) for row in range(16)]))
+
+    def make():
+        trainer = ComparatorTrainer(preprocessing=Preprocessing((48, 64, 1), augment=("mirror",)), tile=(16, 32), base_filters=4)
+        trainer.compile(steps=8)
+        return trainer
+
+    whole, first = make(), make()
+    whole.fit_on(images, batch_size=4, epochs=2, verbose=0)
+    first.fit_on(images, batch_size=4, epochs=1, verbose=0)
+    first.save(tmp_path / "comparator.keras")
+    second = ComparatorTrainer.load(tmp_path / "comparator.keras")
+    assert second.tile == (16, 32) and second.image_shape == (16, 32, 1)
+    second.fit_on(images, batch_size=4, epochs=2, verbose=0)
+    assert_same(all_state(whole), all_state(second))
+    assert all(np.isfinite(weight).all() for weight in whole.get_weights())
+    assert whole.predict(noisy(2, (48, 64, 1)), verbose=0).shape == (2, 48, 64, 1)
+
+
 def test_validation_draws_the_same_each_time_and_nothing_is_learned_from_it(pixels):
     alone, watched = (make_trainer() for _ in range(2))
     alone.fit(pixels, batch_size=8, epochs=2, verbose=0)
@@ -175,6 +230,10 @@ def test_errors(tiny_gan):
     encoder = build_encoder(SHAPE, 4, base_filters=4)
     with pytest.raises(ValueError, match="give both, or neither"):
         ComparatorTrainer(encoder=encoder, preprocessing=Preprocessing(SHAPE))
+    with pytest.raises(ValueError, match=r"tile=\(32, 16\) must lie within images of \(16, 16\)"):
+        ComparatorTrainer.from_gan(tiny_gan, tile=(32, 16))
+    with pytest.raises(ValueError, match="without a generator: x is seen alone"):
+        ComparatorTrainer.from_gan(tiny_gan, encoder, tile=(16, 16))
     with pytest.raises(ValueError, match="pass preprocessing="):
         ComparatorTrainer()
     with pytest.raises(ValueError, match="takes 4 channels, it would be shown 2: x alone.* Build it with_reconstruction=False"):

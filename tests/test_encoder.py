@@ -132,3 +132,49 @@ def test_it_predicts_z_of_pixels(pixels):
     np.testing.assert_allclose(z, trainer(trainer.preprocessing(pixels)), atol=1e-5)
     with pytest.raises(NotImplementedError, match=r"call predict\(\), which prepares the pixels"):
         trainer.predict_on_batch(pixels)
+
+
+def linear_images(count, seed=0):
+    """Images that a PCA of as many components as z has can draw without a fault."""
+    basis = np.random.default_rng(9).normal(0, 0.08, (4, 256))
+    z = np.random.default_rng(seed).normal(0, 1, (count, 4))
+    return np.clip(z @ basis + 0.5, 0, 1).reshape(count, 16, 16, 1).astype(np.float32)
+
+
+def test_linear_paths_begin_as_if_they_were_not_there(make_gan, pixels):
+    gan = make_gan()
+    encoder = architectures.build_encoder((16, 16, 1), 4, base_filters=4)
+    generator, longer = architectures.with_linear_paths(gan.generator, encoder)
+    x, z = gan.preprocessing(pixels), np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    np.testing.assert_array_equal(longer(x), encoder(x))
+    np.testing.assert_allclose(generator(z), gan.generator(z), atol=1e-6)
+    assert longer.output_shape == encoder.output_shape and generator.output_shape == gan.generator.output_shape
+
+
+def test_together_they_draw_what_a_pca_draws(make_gan, tmp_path):
+    """The GAN stays as it is; what they have learned is saved, and a detector takes it."""
+    gan = make_gan()
+    before, alone, together = gan.get_weights(), make_trainer(gan), make_trainer(gan, joint=True, method="izi")
+    together.compile(keras.optimizers.Adam(1e-2))
+    for trainer in (alone, together):
+        trainer.fit(linear_images(256), batch_size=16, epochs=12, verbose=0)
+    assert_same(before, gan.get_weights())
+    others = linear_images(64, seed=1)
+    spread = 4 * others.var(axis=0).mean()  # what the mean image alone would leave, in network units
+    left = {}
+    for name, trainer in (("alone", alone), ("together", together)):
+        detector = AnoGAN.from_gan(gan, trainer.encoder, generator=trainer.generator, mode="encoder")
+        left[name] = np.square(detector.predict(others, verbose=0)["residual"]).mean() / spread
+    assert left["together"] < 0.15 < 0.5 < left["alone"]
+    together.save(tmp_path / "joint.keras")
+    loaded = EncoderTrainer.load(tmp_path / "joint.keras")
+    assert loaded.joint
+    assert_same(all_state(together), all_state(loaded))
+    detector.save(tmp_path / "detector.keras")
+    again = AnoGAN.load(tmp_path / "detector.keras")
+    assert_same(*([one.predict(others, verbose=0)["score"]] for one in (detector, again)))
+
+
+def test_together_needs_images():
+    with pytest.raises(ValueError, match="joint=True learns from images: take method='izi_f' or 'izi'"):
+        make_trainer(joint=True, method="ziz")

@@ -2,10 +2,12 @@ from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from anogan_tf.data.preprocessing import FITS
 from anogan_tf.data.sources import FileSource, for_display
 from anogan_tf.detection.calibration import FALSE_POSITIVE_RATE
+from anogan_tf.detection.detector import AnoGAN
 from anogan_tf.detection.terms import SCORES
 from anogan_tf.networks.architectures import PRESETS
 from anogan_tf.networks.latent import PRIORS
@@ -91,6 +93,50 @@ def test_normals_for_validation_set_the_threshold_and_are_read_before_training(p
     with pytest.raises(ValueError, match="1 normal images are too few"):
         train.train(source, tmp_path / "n.keras", TrainingOptions(**SMALL))
     assert not (tmp_path / "n.train.partial").exists()
+
+
+@pytest.fixture
+def surfaces(tmp_path):
+    draw = np.random.default_rng(0)
+    for row in range(101):
+        Image.fromarray(draw.integers(0, 256, (40, draw.integers(40, 60)), np.uint8)).save(tmp_path / f"{row:03d}.png")
+    return FileSource.of(tmp_path)
+
+
+@pytest.mark.usefixtures("networks")
+def test_patches_have_a_comparator_unless_they_are_scored_without(surfaces, tmp_path):
+    options = {**SMALL, "size": None, "patch": 16, "patches": 100, "encoder": True, "comparator_steps": 2}
+    first, _ = train.train(surfaces, tmp_path / "m.keras", TrainingOptions(**options))
+    files = {path.name for path in (tmp_path / "m.train").glob("*.keras")}
+    assert files == {"gan.keras", "encoder.keras", "joint.keras", "comparator.keras"}
+    assert first.score_settings.score == "complexity" and first.calibration.complexity.map_alone
+    assert "linear_path" in [layer.name for layer in first.generator.layers]
+    assert first.comparator.input_shape[-1] == 2 and first.patch_memory.count == 4000
+    plain = TrainingOptions(**{**options, "comparator_steps": None}, comparator=False)
+    second, _ = train.train(surfaces, tmp_path / "n.keras", plain)
+    assert second.comparator is None and second.score_settings.score == "loss"
+    for one in (first, second):
+        assert all(len(one.predict([np.zeros((30, 50), np.uint8)])[name]) == 1 for name in ("score", "anomaly_map"))
+
+
+@pytest.mark.promise("resumes")
+@pytest.mark.usefixtures("networks")
+@pytest.mark.parametrize("patch", [16, None])
+def test_a_comparator_is_gone_on_with(surfaces, tmp_path, monkeypatch, patch):
+    options = {**SMALL, "size": None if patch else (16, 16), "patch": patch, "comparator": True, "comparator_steps": 2}
+    options = TrainingOptions(**options, **({"patches": 100} if patch else {}))
+    train.train(surfaces, tmp_path / "whole.keras", options)
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(train, "remember_patches", lambda *arguments: 1 / 0)
+        train.train(surfaces, tmp_path / "other.keras", options)
+    made = (tmp_path / "other.train.partial" / "comparator.keras").stat().st_mtime_ns
+    other, _ = train.train(surfaces, tmp_path / "other.keras", options, resume=True)
+    assert (tmp_path / "other.train" / "comparator.keras").stat().st_mtime_ns == made
+    whole = AnoGAN.load(tmp_path / "whole.keras")
+    for part in ("comparator", "patch_memory", "generator"):
+        for one, same in zip(getattr(whole, part).get_weights(), getattr(other, part).get_weights(), strict=True):
+            np.testing.assert_array_equal(one, same)
+    np.testing.assert_array_equal(whole.calibration.scores, other.calibration.scores)
 
 
 def test_whole_groups_are_held_out():

@@ -95,6 +95,7 @@ SPELLING: dict[str, tuple[list[str], dict[str, Any]]] = {
     "encoder": (["--encoder/--no-encoder"], {}),
     "mode": ([], {"show_default": "refine, or search without encoder"}),
     "comparator": (["--comparator/--no-comparator"], {"show_default": "for patches"}),
+    "comparator_steps": ([], {"min": 1, "show_default": "6000"}),
     "score": ([], {"show_default": "complexity with a comparator, else loss"}),
     "complexity_deviation": ([], {"min": 0.0}),
     "memory_bank": ([], {"min": 0}),

@@ -13,13 +13,12 @@ import tensorflow as tf
 from anogan_tf.data.batching import map_to_images
 from anogan_tf.detection.maps import blur, local_mean, smooth
 from anogan_tf.detection.tiling import cover, extract_tiles, stitch, tile_grid
-from anogan_tf.networks.comparator import STRIDE, comparator_input, patch_features, sees_reconstruction
+from anogan_tf.networks.comparator import MARGIN, STRIDE, comparator_input, patch_features, sees_reconstruction
 from anogan_tf.networks.inference import for_inference
 from anogan_tf.search.blocks import map_blocks
 
 TERMS = ("logits", "patches", "relative_residual")  # of a map, in the order of its channels
 TOP = 20  # pixels that a map's number is the mean of; a defect of a few pixels is to count
-MARGIN = STRIDE  # pixels beyond an image that are shown to the comparator: it has learned what an image's end is
 FINE, BROAD = 1.0, 8.0  # deviations in pixels: of the residual's blur, and of the surroundings whose variation it is relative to
 EXPLAINED = 0.7  # share of the variation's logarithm that a residual's is expected to follow
 LEAST = 4e-5  # of squares in network units, so that there is a logarithm

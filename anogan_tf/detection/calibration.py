@@ -165,7 +165,8 @@ class CalibrationRun:
             joined = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
             complexity = Complexity.fit(**joined, weights=self._settings.weights)
             mapped = np.concatenate(self._mapped) if self._of_terms else None
-            complexity = complexity.with_normalization(self._pooled(complexity), mapped, self._settings.anomaly_map)
+            counts = {"weight": self._settings.anomaly_map, "map_alone": self._tiling is not None}
+            complexity = complexity.with_normalization(self._pooled(complexity), mapped, **counts)
         scores = self._pooled(complexity, self._mapped if self._of_terms else None)
         return Calibration.fit(scores, self._maps, false_positive_rate, settings, complexity, self._scale)
 

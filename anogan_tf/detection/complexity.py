@@ -35,7 +35,8 @@ class Complexity:
     cross-entropy, standardized) is added with a weight. So is, for a detector with a `MemoryBank`, how far the distance to the
     nearest normal images lies above a line of its own, fitted like that of the losses. And so may be how untypical the complexity
     itself is: the distance of its logarithm from the normals' mean, either way. The sum is brought to deviation 1. What an
-    image's anomaly map comes to is added to that, and the sum brought to deviation 1 again.
+    image's anomaly map comes to is added to that, and the sum brought to deviation 1 again. Where images are cut into tiles it is
+    the score by itself: their loss is in the map, at its place, and pooled over tiles it tells little (benchmarks).
 
     Attributes:
         intercepts, slopes, deviations: `[16]` each, by `borders` (the sum of 1 top, 2 bottom, 4 left, 8 right); slopes are 0
@@ -48,6 +49,7 @@ class Complexity:
             or None.
         mean, std: over normal images, of what the scores, or those of their tiles, come to.
         anomaly_map: mean and standard deviation over normal images of what their anomaly maps come to, and its weight, or None.
+        map_alone: whether that is all of the score.
         spread: the standard deviation of the sum with it.
     """
 
@@ -62,6 +64,7 @@ class Complexity:
     mean: float = 0.0
     std: float = 1.0
     anomaly_map: list | None = None
+    map_alone: bool = False
     spread: float = 1.0
 
     @classmethod
@@ -130,14 +133,15 @@ class Complexity:
         if self.anomaly_map is None:
             return scores
         mean, deviation, weight = self.anomaly_map
-        return (scores + (mapped - mean) * (weight / deviation)) * (1.0 / self.spread)
+        of_map = (mapped - mean) * (weight / deviation)
+        return (of_map if self.map_alone else scores + of_map) * (1.0 / self.spread)
 
-    def with_normalization(self, pooled, mapped=None, weight=0.0):
+    def with_normalization(self, pooled, mapped=None, weight=0.0, map_alone=False):
         """This, with the scores `[N]` of normal images at mean 0 and deviation 1; arguments as for `normalize`."""
         own = dataclasses.replace(self, mean=float(np.mean(pooled)), std=max(float(np.std(pooled)), 1e-6))
         if mapped is None or not weight:
             return own
-        own = dataclasses.replace(own, anomaly_map=_standard(mapped, weight))
+        own = dataclasses.replace(own, anomaly_map=_standard(mapped, weight), map_alone=map_alone)
         return dataclasses.replace(own, spread=max(float(np.std(own.normalize(np.asarray(pooled), np.asarray(mapped)))), 1e-6))
 
 

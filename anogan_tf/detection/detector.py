@@ -146,10 +146,12 @@ class AnoGAN(SavableModel):
         Args:
             gan: a `GAN`.
             encoder: the `encoder` of an `EncoderTrainer` of this GAN, where there is one; it is copied too.
-            **options: as for `AnoGAN`: memory_bank, comparator (copied too), weight, steps, restarts, tiling, preprocessing (by
-                default the GAN's, and with a tiling the same for images of their own size), ...
+            **options: as for `AnoGAN`: generator (in place of the GAN's), comparator (both are copied), memory_bank, weight,
+                steps, restarts, tiling, preprocessing (by default the GAN's, and with a tiling the same for images of their own
+                size), ...
         """
-        parts = {"generator": gan.ema_generator, "discriminator": gan.discriminator, "encoder": encoder}
+        generator = options.pop("generator", None) or gan.ema_generator
+        parts = {"generator": generator, "discriminator": gan.discriminator, "encoder": encoder}
         parts |= {"classifier": gan.classifier}
         parts |= {"comparator": options.pop("comparator", None)}
         copies = {part: network and architectures.copy_network(network) for part, network in parts.items()}

@@ -36,7 +36,8 @@ class ScoreSettings:
             `memory_bank`.
         complexity_deviation: weight in the score "complexity" of how far the complexity itself lies from that of normal images,
             either way.
-        anomaly_map: weight in the score "complexity" of what the anomaly map comes to, for a detector with a `comparator`.
+        anomaly_map: weight in the score "complexity" of what the anomaly map comes to, for a detector with a `comparator`; with a
+            `tiling` that is the score, unless the weight is 0.
         logits, patches, relative_residual: weights of the three summands of that map, see `anomaly_map`.
 
     Raises:

@@ -5,7 +5,9 @@ stages follows from the image's size: the side is halved until it is at most `CO
 """
 
 import dataclasses
+import math
 import numbers
+from typing import Any
 
 import tensorflow as tf
 
@@ -197,6 +199,26 @@ def build_encoder(
     x = layers.Flatten(name="flatten")(x)
     latents = layers.Dense(latent_dim, kernel_initializer=initial(), dtype="float32", name="latent")(x)
     return keras.Model(images, latents, name="encoder")
+
+
+def with_linear_paths(generator: keras.Model, encoder: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """A generator and an encoder that do what these do, and beside that can do what a PCA can: `(generator, encoder)`.
+
+    To G(z) a linear function of z is added, to E(x) one of x. Both are 0 to begin with: `EncoderTrainer` with `joint` trains
+    them. The networks given share their layers with those returned.
+    """
+    shape = generator.output_shape[1:]
+    initial: dict[str, Any] = {"use_bias": False, "kernel_initializer": "zeros", "name": "linear_path", "dtype": "float32"}
+    pixels = layers.Reshape(shape, name="linear_pixels")(layers.Dense(math.prod(shape), **initial)(generator.input))
+    images = layers.Add(name="image_sum", dtype="float32")([generator.output, pixels])
+    images = layers.Activation("hard_tanh", name="image_in_range", dtype="float32")(images)
+    flat = layers.Flatten(name="linear_flatten")(encoder.input)
+    path = layers.Dense(encoder.output_shape[-1], **initial)(flat)
+    latents = layers.Add(name="latent_sum", dtype="float32")([encoder.output, path])
+    return (
+        keras.Model(generator.input, images, name=generator.name),
+        keras.Model(encoder.input, latents, name=encoder.name),
+    )
 
 
 def copy_network(network):

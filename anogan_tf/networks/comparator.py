@@ -12,6 +12,7 @@ layers = keras.layers
 
 WIDTHS = (1.0, 1.5, 2.0, 2.0)  # filters at strides 2, 4, 8 and 16, in `base_filters`
 STRIDE = 2 ** len(WIDTHS)
+MARGIN = 16  # pixels beyond an image that tiles may show: the network learns what an image's end is
 RARE = -3.0  # the logit that it begins with: few pixels are of a defect
 
 

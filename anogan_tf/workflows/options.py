@@ -44,6 +44,7 @@ class TrainingOptions:
     comparator: bool | None = _option(
         None, "Train a comparator to find defects that are drawn on normal images; it makes heatmaps and counts in the score."
     )
+    comparator_steps: int | None = _option(None, "Steps of the comparator's training.")
     score: Literal["loss", "complexity", "peak"] | None = _option(
         None, "The loss of the search, how far it exceeds that of normal images as busy as the image, or the residual's peak."
     )
@@ -71,6 +72,8 @@ class TrainingOptions:
             if getattr(self, name) and self.what_is_scored != "complexity":
                 idle = f"--{name.replace('_', '-')} counts only in the score 'complexity'"
                 raise ValueError(f"{idle}: train with --score complexity, or without it.")
+        if self.comparator_steps and not self.with_comparator:
+            raise ValueError("--comparator-steps is for a comparator: give --comparator too.")
         if self.comparator and self.what_is_scored != "complexity":
             raise ValueError(f"--comparator counts only in the score 'complexity', not in {self.score!r}: leave one of them out.")
 

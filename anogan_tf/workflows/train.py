@@ -16,20 +16,20 @@ from anogan_tf.data.disk import DiskArray
 from anogan_tf.data.entries import DecodedImage, absolute_name
 from anogan_tf.data.preprocessing import Preprocessing, to_network, to_pixels
 from anogan_tf.data.sources import normal_rows
-from anogan_tf.detection.anomaly_map import MARGIN
 from anogan_tf.detection.calibration import FALSE_POSITIVE_RATE, check_count
 from anogan_tf.detection.detector import SCORING_BATCH, AnoGAN
 from anogan_tf.detection.memory_bank import MemoryBank
 from anogan_tf.detection.patch_memory import PatchMemory
 from anogan_tf.detection.tiling import Tiling, random_scenes, random_tiles
 from anogan_tf.networks.architectures import check_image_shape
+from anogan_tf.networks.comparator import MARGIN
 from anogan_tf.runtime.backend import keras
 from anogan_tf.runtime.files import locked, partial_folder, replacing, replacing_folder
 from anogan_tf.runtime.progress import Progress, ProgressCallback, no_progress
 from anogan_tf.runtime.provenance import has_record, write_record
 from anogan_tf.runtime.types import PathLike, Source
 from anogan_tf.training.callbacks import Checkpoint, SampleGrid, TrainingMonitor
-from anogan_tf.training.comparator import STEPS, ComparatorTrainer
+from anogan_tf.training.comparator import STEPS, TILES_EACH, ComparatorTrainer
 from anogan_tf.training.encoder import EncoderTrainer
 from anogan_tf.training.gan import GAN
 from anogan_tf.training.trainer import TRAINING_BATCH
@@ -39,9 +39,10 @@ from anogan_tf.workflows.splits import HELD_OUT, MAX_HELD_OUT, TRAINED, Split, s
 EPOCHS, MIN_STEPS = 50, 3000  # more epochs where images are so few that 50 are fewer steps: after hundreds a GAN draws haze
 ENCODER_SHARE = 0.6  # passes of the encoder's training for each of the GAN's
 ENCODER_BATCH, ENCODER_RATE = 32, 1e-3  # the learning rate falls to 0 along half a cosine
+JOINT_EPOCHS, JOINT_RATE = 20, 2e-3  # of generator and encoder together
 TILES, TILE_EPOCHS = 10_000, 20  # cut at random places to train on, in all, and passes over them
 # Pixels of a square that a comparator learns from, and how many at least and at most.
-SCENE, SCENES, MAX_SCENES = 192, 1200, 5000
+SCENE, SCENES, MAX_SCENES = 256, 1200, 5000
 DESCRIBED = 400  # scenes or images, whose patches those that are remembered are drawn from
 WATCHED = 256  # of the training images, whose spread that of the samples is compared with
 SECONDS_BETWEEN_SAVES = 30.0  # of what is being trained
@@ -114,6 +115,26 @@ def train_encoder(gan, pixels, state, *, epochs, batch_size=ENCODER_BATCH, progr
     return trainer.encoder
 
 
+def train_jointly(gan, encoder, pixels, state, *, epochs=JOINT_EPOCHS, batch_size=ENCODER_BATCH, progress=no_progress):
+    """Train a GAN's generator and its encoder together, see `EncoderTrainer`, resumable like the others.
+
+    Args:
+        gan, pixels, state, epochs, batch_size, progress: as for `train_encoder`; the file is `joint.keras`.
+        encoder: that `train_encoder` gave.
+
+    Returns:
+        `(generator, encoder)`.
+    """
+    state, steps = Path(state), epochs * max(1, len(pixels) // batch_size)
+    if (state / "joint.keras").exists():
+        trainer = EncoderTrainer.load(state / "joint.keras")
+    else:
+        trainer = EncoderTrainer.from_gan(gan, encoder=encoder, joint=True, method="izi")
+        trainer.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(JOINT_RATE, steps)))
+    _train(trainer, pixels, state / "joint.keras", state / "joint.csv", epochs, batch_size, "Together", progress)
+    return trainer.generator, trainer.encoder
+
+
 def _some(gan, pixels):
     """Some of the images that a GAN is trained on, as it sees them, `[N, H, W, C]` in [0, 1]."""
     rows = np.random.default_rng(0).permutation(len(pixels))[:WATCHED]
@@ -155,15 +176,17 @@ def train_comparator(pixels, state, image_shape, *, tile=None, steps=STEPS, prog
     Returns:
         The trained comparator.
     """
-    state, epochs = Path(state), math.ceil(steps / max(1, len(pixels) // TRAINING_BATCH))
+    batch_size = TRAINING_BATCH if tile is None else TRAINING_BATCH // TILES_EACH
+    state, each = Path(state), max(1, len(pixels) // batch_size)
+    epochs = math.ceil(steps / each)
     if (state / "comparator.keras").exists():
         trainer = ComparatorTrainer.load(state / "comparator.keras")
     else:
         # What is told apart from a defect is a surface, and a surface may be mirrored, whatever the object.
         preprocessing = Preprocessing(image_shape, augment=("mirror",))
         trainer = ComparatorTrainer(preprocessing=preprocessing, tile=tile, **options)
-        trainer.compile(steps=epochs * max(1, len(pixels) // TRAINING_BATCH))
-    _train(trainer, pixels, state / "comparator.keras", state / "comparator.csv", epochs, TRAINING_BATCH, "Comparator", progress)
+        trainer.compile(steps=epochs * each)
+    _train(trainer, pixels, state / "comparator.keras", state / "comparator.csv", epochs, batch_size, "Comparator", progress)
     return trainer.ema_comparator
 
 
@@ -270,6 +293,8 @@ def train(
         gan, encoder = train_networks(pixels, state, image_shape, preprocessing=own, warn=warn, progress=progress, **wanted)
         bank = remember(pixels, options.memory_bank, options.seed) if options.memory_bank else None
         parts = {"preprocessing": preprocessing, "tiling": tiling, "memory_bank": bank}
+        if encoder is not None and tiling is not None:
+            parts["generator"], encoder = train_jointly(gan, encoder, pixels, state, progress=progress)
         if options.with_comparator:
             parts |= _comparing(source, options, split.trained, pixels, preprocessing, tiling, beside, state, progress)
         detector = AnoGAN.from_gan(gan, encoder, **parts, **options.searching)
@@ -284,7 +309,8 @@ def _comparing(source, options, rows, pixels, preprocessing, tiling, folder, sta
     if tiling is not None:  # it learns from larger pieces than the generator draws, and where an image ends
         tile = (tiling.context, tiling.context)
         pixels = read_scenes(source, preprocessing, rows, folder, options.seed, progress)
-    given = {"normalized": preprocessing.normalize, "seed": options.seed}
+    given: dict[str, Any] = {"normalized": preprocessing.normalize, "seed": options.seed}
+    given |= {"steps": options.comparator_steps or STEPS}
     comparator = train_comparator(pixels, state, pixels.shape[1:], tile=tile, progress=progress, **given)
     return {"comparator": comparator, "patch_memory": remember_patches(comparator, pixels, tile, options.seed)}
 
