@@ -169,7 +169,8 @@ def _detector(method, source, out, seed, epochs, progress):
         if not model.exists():
             options = TrainingOptions(
                 patch=SIDE,
-                **dataclasses.asdict(TILING),
+                stride=TILING.stride,
+                top=TILING.top,
                 channels=1,
                 scale=0.5,
                 normalize=True,

@@ -96,6 +96,7 @@ def measure(detector, evaluation):
     return {
         "score": score_name(detector),
         "synthetic": evaluation.synthetic,
+        "comparator": detector.calibration.map_scale is not None,
         "images": {
             "normal": int((labels == 0).sum()),
             "anomalous": int((labels == 1).sum()),
@@ -125,6 +126,8 @@ def score_name(detector):
     complexity = detector.calibration.complexity
     if complexity is None:
         return "peak of the residual" if detector.score_settings.score == "peak" else "A"
+    if complexity.map_alone:
+        return "A, by the anomaly map"
     terms = ["complexity", *(name.replace("_", " ") for name in NO_WEIGHTS if getattr(complexity, name) is not None)]
     return f"A, by {', '.join(terms[:-1])} and {terms[-1]}" if terms[1:] else "A, by complexity"
 
