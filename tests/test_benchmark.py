@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from anogan_tf.data.preprocessing import Preprocessing
 from anogan_tf.detection.detector import AnoGAN
 from anogan_tf.evaluation import baselines, metrics, plots
+from anogan_tf.workflows import train
 from benchmarks import one_class, tiles
 from benchmarks.__main__ import app
 
@@ -231,20 +232,28 @@ def test_groups_lie_on_one_side(tile_set):
 @pytest.mark.usefixtures("networks")
 def test_tiles_by_kind_of_defect(tile_set, tmp_path, monkeypatch):
     monkeypatch.setattr(tiles, "TILES", 200)
-    options = {"defects": ["crack", "fray"], "methods": ["pca", "pca_complexity", "encoder", "complexity"], "epochs": 1}
+    monkeypatch.setattr(train, "SCENES", 1)
+    monkeypatch.setattr(train, "STEPS", 2)
+    options = {"defects": ["crack", "fray"], "methods": ["pca", "pca_complexity", "encoder", "complexity", "comparator"]}
+    options["epochs"] = 1
     rows = tiles.run_tiles(tile_set, tmp_path, **options)
-    assert [(row["method"], row["defect"]) for row in rows] == [
-        (method, defect) for method in options["methods"] for defect in ("crack", "fray")
+    assert [(row["method"], row["half"], row["defect"]) for row in rows] == [
+        (method, half, defect) for method in options["methods"] for half in ("all", "final") for defect in ("crack", "fray")
     ]
     assert all(
         row["pixel_auroc"] > 0.9 and row["pro"] > 0.5 and row["auroc"] > 0.9 for row in rows if row["method"].startswith("pca")
     )
-    assert [row["pixel_auroc"] for row in rows[:2]] == [row["pixel_auroc"] for row in rows[2:4]]  # the same maps
-    assert "score" not in rows[4]["config"] and rows[6]["config"]["score"] == "complexity"
+    assert [row["pixel_auroc"] for row in rows[:4]] == [row["pixel_auroc"] for row in rows[4:8]]  # the same maps
+    assert rows[8]["config"]["score"] == "loss" and rows[12]["config"]["anomaly_map"] == 0
     assert (rows[0]["n_anomalous"], rows[1]["n_anomalous"]) == (4, 3)
     assert tiles.run_tiles("nowhere", tmp_path, **options) == rows
     table = (tmp_path / "tiles.md").read_text()
-    assert table.count("| AnoGAN, `encoder` |") == 3 and "| PRO |" in table
+    assert (
+        table.count("| AnoGAN, `encoder` |") == 6
+        and "## Final half" in table
+        and "## Development" not in table
+        and "| PRO |" in table
+    )
     with pytest.raises(ValueError, match="no pictures of the kind 'blowhole'"):
         tiles.run_tiles(tile_set, tmp_path, methods=["pca"], epochs=1)
     drawn, sheet = [], plots.contact_sheet

@@ -24,7 +24,6 @@ STEPS = 6000
 RATE, WARM_UP, DECAY = 2e-3, 100, 1e-4  # of AdamW
 LAST_RATE = 0.01  # of the rate, when all steps are done
 MAX_NORM = 1.0  # of all gradients together
-TILES_EACH = 2  # of an example that is larger: drawing takes about as long as learning
 AT_DEFECT, EDGE = 0.75, 8  # share of tiles that are laid over a defect; pixels that it is within their edge
 DICE = 0.5  # weight of the Dice loss beside the cross-entropy
 
@@ -43,7 +42,7 @@ class ComparatorTrainer(ImagePredictor):
 
     Each image of a batch is varied (light, grain, margins), and in four of five cases has one to three defects, see
     `draw_defects`. Where the preprocessing normalizes images, the drawn one is normalized again, as when it is scored. With a
-    `tile` the comparator learns from two tiles of it, mostly where a defect is: so it sees what is larger than a tile in pieces.
+    `tile` the comparator learns from one tile of it, mostly where a defect is: so it sees what is larger than a tile in pieces.
     The loss is the mean cross-entropy of the pixels + 0.5 * the Dice loss of the images with a defect.
 
     Metrics: `loss`, and its terms `cross_entropy` and `dice`; the lower, the better, all of them.
@@ -186,15 +185,12 @@ class ComparatorTrainer(ImagePredictor):
         return comparator_input(images, self.generator(self.encoder(images, training=False), training=False))
 
     def _draw(self, images, step):
-        """`(images in [-1, 1], masks)`, drawn from (seed, step): a resumed run is the same run.
-
-        `[N, H, W, C]` and `[N, H, W, 1]`, or with a `tile` `TILES_EACH` times as many tiles.
-        """
+        """`(images [N, H, W, C] in [-1, 1], masks [N, H, W, 1])`, from (seed, step): a resumed run is the same run."""
         pixels = to_pixels(images)
         rows = sample_across_replicas(tf.shape(images)[0], tf.range)
         given = [pixels, gather_replicas(pixels), rows, step]  # pieces of all the batch's images, whichever device has them
         drawn, masks = tf.numpy_function(self._draw_rows, given, (tf.float32, tf.float32))
-        shape = (None, *self.image_shape)
+        shape = (images.shape[0], *self.image_shape)
         return to_network(tf.ensure_shape(drawn, shape)), tf.ensure_shape(masks, (*shape[:3], 1))
 
     def _draw_rows(self, images, others, rows, step):
@@ -204,10 +200,10 @@ class ComparatorTrainer(ImagePredictor):
             self._draw_row(image, others, np.random.default_rng([n % 2**32 for n in (self.seed, int(step), int(row))]), row)
             for image, row in zip(images, rows)
         ]
-        return tuple(np.concatenate(parts).astype(np.float32) for parts in zip(*drawn))
+        return tuple(np.stack(parts).astype(np.float32) for parts in zip(*drawn))
 
     def _draw_row(self, image, others, rng, row):
-        """`(images [n, h, w, c], masks [n, h, w, 1])` of one example: itself, or some of its tiles."""
+        """`(image [h, w, c], mask [h, w, 1])` of one example: itself, or a tile of it."""
         inside, rest = _inside(image), [other for number, other in enumerate(others) if number != row]
         given = image[inside]
         x, mask = draw_example(given, rest, rng, self.families, self.fillings)
@@ -216,9 +212,9 @@ class ComparatorTrainer(ImagePredictor):
         drawn, whole = np.full_like(image, np.nan), np.zeros((*image.shape[:2], 1), np.float32)
         drawn[inside], whole[inside] = x, mask[..., np.newaxis]
         if self.tile is None:
-            return drawn[np.newaxis], whole[np.newaxis]
-        places = [_choose_tile(inside, whole[..., 0], self.tile, rng) for _ in range(TILES_EACH)]
-        return tuple(np.stack([values[at] for at in places]) for values in (drawn, whole))
+            return drawn, whole
+        at = _choose_tile(inside, whole[..., 0], self.tile, rng)
+        return drawn[at], whole[at]
 
     def _loss_of(self, logits, masks):
         """`(loss, cross-entropy, Dice loss)` of a batch."""

@@ -29,7 +29,7 @@ from anogan_tf.runtime.progress import Progress, ProgressCallback, no_progress
 from anogan_tf.runtime.provenance import has_record, write_record
 from anogan_tf.runtime.types import PathLike, Source
 from anogan_tf.training.callbacks import Checkpoint, SampleGrid, TrainingMonitor
-from anogan_tf.training.comparator import STEPS, TILES_EACH, ComparatorTrainer
+from anogan_tf.training.comparator import STEPS, ComparatorTrainer
 from anogan_tf.training.encoder import EncoderTrainer
 from anogan_tf.training.gan import GAN
 from anogan_tf.training.trainer import TRAINING_BATCH
@@ -115,7 +115,7 @@ def train_encoder(gan, pixels, state, *, epochs, batch_size=ENCODER_BATCH, progr
     return trainer.encoder
 
 
-def train_jointly(gan, encoder, pixels, state, *, epochs=JOINT_EPOCHS, batch_size=ENCODER_BATCH, progress=no_progress):
+def train_jointly(gan, encoder, pixels, state, *, epochs, batch_size=ENCODER_BATCH, progress=no_progress):
     """Train a GAN's generator and its encoder together, see `EncoderTrainer`, resumable like the others.
 
     Args:
@@ -176,8 +176,7 @@ def train_comparator(pixels, state, image_shape, *, tile=None, steps=STEPS, prog
     Returns:
         The trained comparator.
     """
-    batch_size = TRAINING_BATCH if tile is None else TRAINING_BATCH // TILES_EACH
-    state, each = Path(state), max(1, len(pixels) // batch_size)
+    state, each = Path(state), max(1, len(pixels) // TRAINING_BATCH)
     epochs = math.ceil(steps / each)
     if (state / "comparator.keras").exists():
         trainer = ComparatorTrainer.load(state / "comparator.keras")
@@ -186,7 +185,7 @@ def train_comparator(pixels, state, image_shape, *, tile=None, steps=STEPS, prog
         preprocessing = Preprocessing(image_shape, augment=("mirror",))
         trainer = ComparatorTrainer(preprocessing=preprocessing, tile=tile, **options)
         trainer.compile(steps=epochs * each)
-    _train(trainer, pixels, state / "comparator.keras", state / "comparator.csv", epochs, batch_size, "Comparator", progress)
+    _train(trainer, pixels, state / "comparator.keras", state / "comparator.csv", epochs, TRAINING_BATCH, "Comparator", progress)
     return trainer.ema_comparator
 
 
@@ -294,7 +293,7 @@ def train(
         bank = remember(pixels, options.memory_bank, options.seed) if options.memory_bank else None
         parts = {"preprocessing": preprocessing, "tiling": tiling, "memory_bank": bank}
         if encoder is not None and tiling is not None:
-            parts["generator"], encoder = train_jointly(gan, encoder, pixels, state, progress=progress)
+            parts["generator"], encoder = train_jointly(gan, encoder, pixels, state, epochs=JOINT_EPOCHS, progress=progress)
         if options.with_comparator:
             parts |= _comparing(source, options, split.trained, pixels, preprocessing, tiling, beside, state, progress)
         detector = AnoGAN.from_gan(gan, encoder, **parts, **options.searching)
