@@ -273,8 +273,9 @@ def test_an_interrupt_loses_no_model(model, good, monkeypatch):
     assert before == (model.read_bytes(), {path: path.read_bytes() for path in state.rglob("*") if path.is_file()})
 
 
-def test_help_names_the_librarys_defaults():
+def test_help_names_the_librarys_defaults(monkeypatch):
     """The help can't import them: that would take seconds."""
+    monkeypatch.setenv("COLUMNS", "160")  # long names are cut on a narrow page
     settings = SearchSettings()
     steps = f"{SearchSettings(mode='refine').steps}, or {settings.steps} without encoder"
     text = anogan("train", "--help")

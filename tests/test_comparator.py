@@ -240,7 +240,7 @@ def test_errors(tiny_gan):
         ComparatorTrainer.from_gan(tiny_gan, comparator=build_comparator(SHAPE, 4))
     with pytest.raises(ValueError, match="takes 2 channels, it would be shown 4.*or give it no networks"):
         ComparatorTrainer.from_gan(tiny_gan, encoder, comparator=build_comparator(SHAPE, 4, with_reconstruction=False))
-    image = keras.Input((16, 16, 1))
+    image = keras.Input((16, 16, 2))
     with pytest.raises(ValueError, match="must give one logit for each pixel"):
         ComparatorTrainer.from_gan(tiny_gan, comparator=keras.Model(image, keras.layers.AveragePooling2D(2)(image)))
     with pytest.raises(ValueError, match=r"families=\['rust'\] must be one or more of"):

@@ -90,7 +90,7 @@ def assert_same(answer, expected, rows=slice(None)):
 
 @pytest.mark.promise("serves")
 def test_what_the_signatures_take_and_give(served):
-    one_each = {**dict.fromkeys(saved_model.SCORE_OUTPUTS, []), "z": [32], "heatmap": [28, 28]}
+    one_each = {**dict.fromkeys(saved_model.SCORE_OUTPUTS, []), "z": [32], "heatmap": [28, 28], "anomaly_map": [28, 28]}
     one_each |= dict.fromkeys(("residual", "reconstruction"), [28, 28, 1])
     assert served.signatures.keys() == set(saved_model.SIGNATURES)
     for name, signature in served.signatures.items():
@@ -371,11 +371,14 @@ def test_whole_images_of_any_size_are_cut_searched_and_stitched_inside(tiled, tm
         scores = served("score_bytes", image_bytes=encoded(pictures))
         marked = served("localize_bytes", image_bytes=np.array([b"hello", *encoded(pictures[:1])], object))
         none = served("localize_bytes", image_bytes=np.zeros(0, object))
-    assert answer.keys() == {*saved_model.SCORE_OUTPUTS, "residual", "heatmap", "reconstruction", "size"} and "size" not in scores
+    assert (
+        answer.keys() == {*saved_model.SCORE_OUTPUTS, "residual", "anomaly_map", "heatmap", "reconstruction", "size"}
+        and "size" not in scores
+    )
     for row in range(6):
         height, width = answer["size"][row]
         assert out["residual"][row].shape == (height, width, 1)
-        for name in ("residual", "reconstruction", "heatmap"):
+        for name in ("residual", "reconstruction", "anomaly_map", "heatmap"):
             np.testing.assert_array_equal(answer[name][row, :height, :width], expected[name][row], err_msg=name)
             assert not answer[name][row, height:].any() and not answer[name][row, :, width:].any()
         for name in ("score", "residual_score", "discrimination_score", "p_value", "is_anomaly", "steps"):

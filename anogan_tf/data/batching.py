@@ -124,5 +124,5 @@ def join_outputs(outputs, of_image_size, as_list):
     """
     joined = {name: np.concatenate([out[name] for out in outputs]) for name in outputs[0] if name not in of_image_size}
     lists = {name: [image for out in outputs for image in out[name]] for name in of_image_size}
-    stacked = not as_list and len({image.shape for images in lists.values() for image in images}) == 1
+    stacked = not as_list and len({image.shape[:2] for images in lists.values() for image in images}) == 1
     return {**joined, **{name: np.stack(images) if stacked else images for name, images in lists.items()}}
