@@ -255,3 +255,16 @@ def test_errors(tiny_gan, make_gan):
     with pytest.raises(ValueError, match="patches=-1"):
         AnoGAN.from_gan(tiny_gan, comparator=fits, patches=-1.0)
     assert anomaly_map.TOP == 20
+
+
+@pytest.mark.promise("serves")
+@pytest.mark.parametrize("name", ["whole", "tiled"])
+def test_a_served_model_gives_the_same_maps_and_scores(name, request, tmp_path, pixels):
+    detector = request.getfixturevalue(name)
+    images = pixels[:5] if name == "whole" else np.stack([photographs(1)[0]] * 2)
+    expected = detector.predict(images) if name == "tiled" else detector.predict(images, verbose=0)
+    model = tf.saved_model.load(str(detector.export(tmp_path, warm_up=())))
+    answer = model.signatures["localize"](images=tf.constant(images / np.float32(255)))
+    for output in ("score", "p_value", "anomaly_map", "residual"):
+        np.testing.assert_array_equal(answer[output], expected[output], err_msg=output)
+    np.testing.assert_array_equal(answer["heatmap"], detector.heatmap(expected["anomaly_map"]))
