@@ -1,5 +1,7 @@
 """What several test modules call."""
 
+import numpy as np
+
 from anogan_tf.training.gan import GAN
 
 
@@ -16,3 +18,15 @@ def train_on(boots, **options):
     gan.compile()
     gan.fit(boots.train[:1800], epochs=8, verbose=0)
     return gan
+
+
+def assert_same(one, other):
+    """Two lists of arrays are the same to the last bit."""
+    assert len(one) == len(other)
+    for a, b in zip(one, other):
+        np.testing.assert_array_equal(a, b)
+
+
+def all_state(trainer):
+    """What a trainer has learned and what its optimizer remembers."""
+    return [*trainer.get_weights(), *(variable.numpy() for variable in trainer.optimizer.variables)]

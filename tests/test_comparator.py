@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import all_state, assert_same
 
 from anogan_tf.data.defects import draw_defects
 from anogan_tf.data.disk import DiskArray
@@ -28,16 +29,6 @@ def make_trainer(reconstruct=False, steps=20, **options):
 
 def noisy(count, shape=SHAPE, seed=0):
     return np.random.default_rng(seed).normal(0.5, 0.05, (count, *shape)).clip(0, 1).astype(np.float32)
-
-
-def assert_same(one, other):
-    assert len(one) == len(other)
-    for a, b in zip(one, other):
-        np.testing.assert_array_equal(a, b)
-
-
-def all_state(trainer):
-    return [*trainer.get_weights(), *(v.numpy() for v in trainer.optimizer.variables)]
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 1), (28, 28, 3), (20, 36, 1)], ids=str)

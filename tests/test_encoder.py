@@ -3,6 +3,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import all_state, assert_same
 from keras import layers
 
 from anogan_tf.data.preprocessing import to_pixels
@@ -17,16 +18,6 @@ def make_trainer(gan=None, **options):
     trainer = EncoderTrainer.from_gan(gan or helpers.make_gan(), **{"base_filters": 4, **options})
     trainer.compile()
     return trainer
-
-
-def assert_same(one, other):
-    assert len(one) == len(other)
-    for a, b in zip(one, other):
-        np.testing.assert_array_equal(a, b)
-
-
-def all_state(trainer):
-    return [*trainer.get_weights(), *(v.numpy() for v in trainer.optimizer.variables)]
 
 
 @pytest.mark.parametrize("method", ENCODER_METHODS)

@@ -3,6 +3,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import assert_same
 from keras import layers
 
 from anogan_tf.data.augmentation import AUGMENTATIONS
@@ -16,12 +17,6 @@ pytestmark = pytest.mark.usefixtures("networks")
 
 def all_state(gan):
     return [*gan.get_weights(), *(v.numpy() for v in gan.optimizer.variables + gan.discriminator_optimizer.variables)]
-
-
-def assert_same(one, other):
-    assert len(one) == len(other)
-    for a, b in zip(one, other):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_a_stop_in_the_middle_of_a_pass_changes_nothing(make_gan, pixels):

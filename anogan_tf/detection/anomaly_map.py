@@ -128,7 +128,7 @@ class TermMaps:
 
     def __call__(self, images, sizes, residual):
         """Terms `[N, H, W, 3]` of images `[N, H, W, C]` of these `sizes` with their residuals."""
-        found = self._of_whole(images) if self._tiling is None else self._of_tiles(images, sizes)
+        found = map_blocks(self._look, (images,), self._block) if self._tiling is None else self._of_tiles(images, sizes)
 
         def join(images, residual, found):
             terms = tf.concat([found, relative_residual(images, residual)], axis=-1)
@@ -136,11 +136,8 @@ class TermMaps:
 
         return map_each(join, (images, residual, found), sizes, self._tiling, self._block, len(TERMS))[0]
 
-    def _of_whole(self, images):
-        return map_blocks(self._look, (images,), self._block)
-
     def _of_tiles(self, images, sizes):
-        """The same of images that are larger than what the comparator sees at once."""
+        """What `_look` gives, of images that are larger than what the comparator sees at once."""
         images = cover(images, sizes, MARGIN)
         shape = tuple(tf.unstack(tf.shape(images)[:3]))
         grid = tile_grid(sizes + 2 * MARGIN, shape, self._side, self._tiling.context // 2)

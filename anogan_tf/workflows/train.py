@@ -287,19 +287,27 @@ def train(
         for note, rows in ((HELD_OUT, split.held_out), (TRAINED, split.trained)):
             (state / note).write_text("".join(f"{absolute_name(source.entries[row])}\n" for row in rows), encoding="utf-8")
         pixels = pool.pixels.subset(np.isin(pool.rows, split.trained))
-        wanted = {"epochs": TILE_EPOCHS, **options.networks} if tiling else options.networks
-        own = Preprocessing(image_shape, augment=options.augment)
-        gan, encoder = train_networks(pixels, state, image_shape, preprocessing=own, warn=warn, progress=progress, **wanted)
-        bank = remember(pixels, options.memory_bank, options.seed) if options.memory_bank else None
-        parts = {"preprocessing": preprocessing, "tiling": tiling, "memory_bank": bank}
-        if encoder is not None and tiling is not None:
-            parts["generator"], encoder = train_jointly(gan, encoder, pixels, state, epochs=JOINT_EPOCHS, progress=progress)
+        parts = {"preprocessing": preprocessing, "tiling": tiling}
+        networks = _train_parts(pixels, state, image_shape, options, tiling, warn, progress)
         if options.with_comparator:
-            parts |= _comparing(source, options, split.trained, pixels, preprocessing, tiling, beside, state, progress)
-        detector = AnoGAN.from_gan(gan, encoder, **parts, **options.searching)
+            networks |= _comparing(source, options, split.trained, pixels, preprocessing, tiling, beside, state, progress)
+        detector = AnoGAN.from_gan(**networks, **parts, **options.searching)
         calibrate_on(detector, source, split.held_out, options.false_positive_rate, progress)
         detector.save(model)
     return detector, pool.skipped
+
+
+def _train_parts(pixels, state, image_shape, options, tiling, warn, progress):
+    """GAN, encoder and memory bank, and with a tiling the generator that was trained on with the encoder, by name."""
+    wanted = {"epochs": TILE_EPOCHS, **options.networks} if tiling else options.networks
+    own = Preprocessing(image_shape, augment=options.augment)
+    gan, encoder = train_networks(pixels, state, image_shape, preprocessing=own, warn=warn, progress=progress, **wanted)
+    bank = remember(pixels, options.memory_bank, options.seed) if options.memory_bank else None
+    parts = {"gan": gan, "encoder": encoder, "memory_bank": bank}
+    if encoder is not None and tiling:
+        joint = train_jointly(gan, encoder, pixels, state, epochs=JOINT_EPOCHS, progress=progress)
+        parts |= dict(zip(("generator", "encoder"), joint))
+    return parts
 
 
 def _comparing(source, options, rows, pixels, preprocessing, tiling, folder, state, progress):
