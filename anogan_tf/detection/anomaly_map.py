@@ -18,7 +18,8 @@ from anogan_tf.networks.inference import for_inference
 from anogan_tf.search.blocks import map_blocks
 
 TERMS = ("logits", "patches", "relative_residual")  # of a map, in the order of its channels
-TOP = 20  # pixels that a map's number is the mean of; a defect of a few pixels is to count
+TOP = 20  # pixels whose mean is in a map's number; a defect of a few pixels is to count
+SHARE = 0.25  # of the pixels, whose mean is in it too: what is wrong all over, but nowhere much
 FINE, BROAD = 1.0, 8.0  # deviations in pixels: of the residual's blur, and of the surroundings whose variation it is relative to
 EXPLAINED = 0.7  # share of the variation's logarithm that a residual's is expected to follow
 LEAST = 4e-5  # of squares in network units, so that there is a logarithm
@@ -97,15 +98,18 @@ class MapScale:
         return cls(terms.mean(axis=0).tolist(), deviations.tolist(), [float(weights[name]) for name in TERMS])
 
     def combine(self, terms):
-        """`(maps [B, h, w, 1], numbers [B])` of terms `[B, h, w, 3]`: the sum, and the mean of its `TOP` highest pixels."""
+        """`(maps [B, h, w, 1], numbers [B])` of terms `[B, h, w, 3]`.
+
+        The map is the sum. The number is the mean of its `TOP` highest pixels + the mean of the highest `SHARE` of its pixels.
+        """
         standard = (terms - tf.constant(self.means, tf.float32)) * tf.constant(1.0 / np.asarray(self.deviations), tf.float32)
         # How sure the comparator is that a pixel is normal says little.
         summands = tf.concat([0.5 * tf.math.softplus(2.0 * standard[..., :1]), standard[..., 1:]], axis=-1)
         maps = tf.reduce_sum(summands * tf.constant(self.weights, tf.float32), axis=-1, keepdims=True)
-        shape = tf.shape(maps)
-        pixels = tf.reshape(maps, (shape[0], -1))
-        highest = tf.math.top_k(pixels, tf.minimum(TOP, shape[1] * shape[2])).values
-        return maps, tf.reduce_mean(highest, axis=1)
+        count = tf.reduce_prod(tf.shape(maps)[1:])
+        few, many = tf.minimum(TOP, count), tf.maximum(1, tf.cast(SHARE * tf.cast(count, tf.float32), tf.int32))
+        highest = tf.math.top_k(tf.reshape(maps, (-1, count)), tf.maximum(few, many)).values
+        return maps, tf.reduce_mean(highest[:, :few], axis=1) + tf.reduce_mean(highest[:, :many], axis=1)
 
 
 class TermMaps:

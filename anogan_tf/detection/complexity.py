@@ -129,12 +129,13 @@ class Complexity:
             pooled: `[N]`.
             mapped: `[N]`, what their anomaly maps come to, where that was learned.
         """
-        scores = (pooled - self.mean) * (1.0 / self.std)
+        # One factor each: a graph makes one of two, and its last bit would not be that of `calibrate`.
+        scores = (pooled - self.mean) * (1.0 / (self.std * self.spread))
         if self.anomaly_map is None:
             return scores
         mean, deviation, weight = self.anomaly_map
-        of_map = (mapped - mean) * (weight / deviation)
-        return (of_map if self.map_alone else scores + of_map) * (1.0 / self.spread)
+        of_map = (mapped - mean) * (weight / (deviation * self.spread))
+        return of_map if self.map_alone else scores + of_map
 
     def with_normalization(self, pooled, mapped=None, weight=0.0, map_alone=False):
         """This, with the scores `[N]` of normal images at mean 0 and deviation 1; arguments as for `normalize`."""
