@@ -14,20 +14,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anogan_tf.data.preprocessing import Preprocessing
+from anogan_tf.data.disk import DiskArray
+from anogan_tf.data.preprocessing import Preprocessing, to_pixels
 from anogan_tf.data.sources import load_images
 from anogan_tf.detection.complexity import ALIKE
 from anogan_tf.detection.detector import AnoGAN
 from anogan_tf.detection.memory_bank import MemoryBank
 from anogan_tf.detection.terms import split_settings
 from anogan_tf.evaluation import baselines, metrics, plots
+from anogan_tf.runtime.backend import keras
 from anogan_tf.runtime.files import locked, replacing
 from anogan_tf.runtime.progress import no_progress
 from anogan_tf.runtime.provenance import versions
 from anogan_tf.search.settings import PAPER
+from anogan_tf.training.comparator import STEPS
 from anogan_tf.training.objectives import OBJECTIVES
 from anogan_tf.workflows.splits import split_normals
-from anogan_tf.workflows.train import ENCODER_SHARE, train_networks
+from anogan_tf.workflows.train import ENCODER_SHARE, remember_patches, train_comparator, train_networks
 from benchmarks.autoencoder import train_autoencoder
 from benchmarks.tables import markdown_table
 
@@ -138,7 +141,7 @@ class Run:
         """
 
         def train(pixels, shape):
-            pixels = np.delete(pixels, self._held_out, axis=0) if self_supervision else pixels
+            pixels = self._trained if self_supervision else pixels
             # As many steps of the generator, and of the encoder, for all.
             epochs = self._epochs * OBJECTIVES[objective].discriminator_steps
             options = {"epochs": epochs, "encoder_epochs": math.ceil(ENCODER_SHARE * self._epochs), "objective": objective}
@@ -162,8 +165,23 @@ class Run:
     @property
     def memory(self):
         """A `MemoryBank` of the others."""
-        trained = np.delete(self.task.train, self._held_out, axis=0)
-        return MemoryBank.of(self.preprocessing(self.preprocessing.check(trained)))
+        return MemoryBank.of(self.preprocessing(self.preprocessing.check(self._trained)))
+
+    def comparing(self):
+        """A comparator and its patch memory, by name, as `anogan train --comparator` trains them, of the others."""
+        with tempfile.TemporaryDirectory() as folder:
+            pixels = DiskArray(self.preprocessing.image_shape, folder)
+            pixels.append(to_pixels(self.preprocessing(self.preprocessing.check(self._trained))))
+            seed, kept = self._options["seed"], Path(f"{self._models}-comparator.keras")
+            if not kept.exists():
+                given = {"normalized": self.preprocessing.normalize, "steps": STEPS, "seed": seed}
+                train_comparator(pixels, folder, pixels.shape[1:], **given).save(kept)
+            comparator = keras.saving.load_model(kept, compile=False)
+            return {"comparator": comparator, "patch_memory": remember_patches(comparator, pixels, seed=seed)}
+
+    @property
+    def _trained(self):
+        return np.delete(self.task.train, self._held_out, axis=0)
 
     @property
     def _held_out(self):
@@ -235,16 +253,20 @@ def _score_baselines(baseline, relative=False):
     return Method({**config, **({"folds": baselines.FOLDS, "alike": ALIKE} if relative else {})}, score, seeded=False)
 
 
-def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, remembers=False, **settings):
-    """A method that searches with the GAN of an objective, and of a weight of the second task, with a memory or without."""
+def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, remembers=False, compares=False, **settings):
+    """A method that searches with the GAN of an objective, and of a weight of the second task.
+
+    With a memory or without, with a comparator or without.
+    """
+    unseen = self_supervision or compares  # what was learned by heart says nothing of others
     if sampled:  # long searches, of which no row ends before another: all at once is faster
         settings["block"] = None
 
     def detector(run):
-        memory = run.memory if remembers else None
-        found = run.detector(objective, self_supervision).with_settings(memory_bank=memory, **settings)
+        parts = {"memory_bank": run.memory if remembers else None, **(run.comparing() if compares else {})}
+        found = run.detector(objective, self_supervision).with_settings(**parts, **settings)
         if settings.get("score") == "complexity":
-            found.calibrate(run.held_out if self_supervision else run.normals)
+            found.calibrate(run.held_out if unseen else run.normals)
         return found
 
     def score(run, rows):
@@ -257,9 +279,10 @@ def _search(*, sampled=False, objective="dcgan", self_supervision=0.0, remembers
     config |= {"objective": objective} if objective != "dcgan" else {}
     config |= {"self_supervision": self_supervision, "pretext": chosen.pretext} if self_supervision else {}
     config |= {"neighbours": chosen.neighbours} if remembers else {}
+    config |= {"comparator_steps": STEPS} if compares else {}
     config |= {"complexity_deviation": chosen.complexity_deviation} if chosen.complexity_deviation else {}
     if chosen.score != "loss":
-        config |= {"score": chosen.score, "calibrated": "held out" if self_supervision else CALIBRATED, "alike": ALIKE}
+        config |= {"score": chosen.score, "calibrated": "held out" if unseen else CALIBRATED, "alike": ALIKE}
     return Method(config, score, sampled, detector=detector)
 
 
@@ -293,6 +316,12 @@ METHODS = {
     "complexity_deviation": _search(mode="encoder", score="complexity", complexity_deviation=COMPLEXITY_DEVIATION),
     "pretext": _search(self_supervision=0.5, mode="encoder", score="complexity"),
     "neighbours": _search(self_supervision=0.5, remembers=True, mode="encoder", score="complexity"),
+    "deviation_comparator": _search(compares=True, mode="encoder", score="complexity", complexity_deviation=COMPLEXITY_DEVIATION),
+    "neighbours_comparator": _search(self_supervision=0.5, remembers=True, compares=True, mode="encoder", score="complexity"),
+    "neighbours_deviation": _search(
+        self_supervision=0.5, remembers=True, mode="encoder", score="complexity", complexity_deviation=COMPLEXITY_DEVIATION
+    ),
+    "neighbours_refine": _search(self_supervision=0.5, remembers=True, mode="refine", score="complexity"),
     "paper": _search(sampled=True, **PAPER),
     "gan_r": _search(sampled=True, **baselines.GAN_R),
     "acae": Method({"weight": PAPER["weight"]}, _copy),
@@ -312,6 +341,10 @@ TITLES = {
     "complexity_deviation": "AnoGAN, `encoder`, by complexity and its deviation",
     "pretext": "AnoGAN, `encoder`, by complexity and pretext",
     "neighbours": "AnoGAN, `encoder`, by complexity, pretext and neighbours",
+    "deviation_comparator": "AnoGAN, `encoder`, by complexity, its deviation and a comparator",
+    "neighbours_comparator": "AnoGAN, `encoder`, by complexity, pretext, neighbours and a comparator",
+    "neighbours_deviation": "AnoGAN, `encoder`, by complexity, its deviation, pretext and neighbours",
+    "neighbours_refine": "AnoGAN, `refine`, by complexity, pretext and neighbours",
     "comparator": "AnoGAN, `encoder`, comparator",
     "comparator_refine": "AnoGAN, `refine`, comparator",
     "without_logits": "the same, `encoder`, without the comparator's logits",

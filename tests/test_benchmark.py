@@ -48,8 +48,9 @@ def small(monkeypatch):
 
 
 @pytest.mark.usefixtures("networks")
-def test_every_method_has_its_row(digits, tmp_path):
-    names = (*one_class.DEFAULT_METHODS, "neighbours", "wgan-gp", "lambda=0.5")
+def test_every_method_has_its_row(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(one_class, "STEPS", 3)  # of the comparator
+    names = (*one_class.DEFAULT_METHODS, "neighbours", "neighbours_comparator", "wgan-gp", "lambda=0.5")
     rows = one_class.run_benchmark("mnist", digits, tmp_path, classes=["0"], methods=names, epochs=1)
     assert {row["method"] for row in rows} == set(names)
     for row in rows:
@@ -61,6 +62,7 @@ def test_every_method_has_its_row(digits, tmp_path):
     assert by_method["lambda=0.5"]["config"]["weight"] == 0.5 and by_method["gan_r"]["config"]["loss"] == "reference"
     assert by_method["paper"]["config"]["keep"] == "last" and by_method["refine"]["config"]["mode"] == "refine"
     assert by_method["p_d"]["training_seconds"] > 0.0 and by_method["pca"]["training_seconds"] is None
+    assert by_method["neighbours_comparator"]["auroc"] != by_method["neighbours"]["auroc"]
     task = one_class.read_set(digits)("0")
     pca = baselines.pca_residual(task.train, task.test, Preprocessing((28, 28, 1)))
     assert by_method["pca"]["auroc"] == round(metrics.auroc(task.labels, pca), 4)

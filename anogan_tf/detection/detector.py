@@ -158,18 +158,26 @@ class AnoGAN(SavableModel):
         preprocessing = gan.preprocessing.copy(own_size=options.get("tiling") is not None)
         return cls(**copies, **{"preprocessing": preprocessing, "prior": gan.prior, **options})
 
-    def with_settings(self, *, memory_bank: MemoryBank | None = None, **changes: Any) -> "AnoGAN":
+    def with_settings(
+        self,
+        *,
+        memory_bank: MemoryBank | None = None,
+        comparator: keras.Model | None = None,
+        patch_memory: PatchMemory | None = None,
+        **changes: Any,
+    ) -> "AnoGAN":
         """Another detector of the same networks, not calibrated.
 
         Args:
-            memory_bank: a `MemoryBank` in place of this one's.
+            memory_bank, comparator, patch_memory: as for the class, in place of this one's.
             **changes: of settings. With the mode changes whatever depends on it and isn't given.
         """
         names = {field.name for field in dataclasses.fields(SearchSettings)}
         search = self.search_settings.replace(**{name: value for name, value in changes.items() if name in names})
         others = {name: value for name, value in changes.items() if name not in names}
         settings = {**self._settings(), "jit_compile": self.execution.jit_compile, **dataclasses.asdict(search), **others}
-        parts = {**{part: getattr(self, part) for part in self.PARTS}, "memory_bank": memory_bank or self.memory_bank}
+        given = {"memory_bank": memory_bank, "comparator": comparator, "patch_memory": patch_memory}
+        parts = {part: given.get(part) or getattr(self, part) for part in self.PARTS}
         other = type(self)(**parts, tiling=self.tiling, features=self.features, **settings)
         if all(getattr(search, name) == getattr(self.search_settings, name) for name in BASIS_SETTINGS):
             other._basis = self._basis
