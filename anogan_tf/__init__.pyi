@@ -58,5 +58,7 @@ from .training.callbacks import image_grid as image_grid
 from .training.comparator import ComparatorTrainer as ComparatorTrainer
 from .training.encoder import EncoderTrainer as EncoderTrainer
 from .training.gan import GAN as GAN
+from .workflows.anomaly_detector import AnomalyDetector as AnomalyDetector
+from .workflows.options import TrainingOptions as TrainingOptions
 
 __version__: str

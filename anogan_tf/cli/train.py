@@ -45,11 +45,15 @@ def train(
         named |= {name: path and str(path.resolve()) for name, path in (("data_dir", data_dir), ("root", root))}
         named |= {"strict": strict}
         asked: dict[str, Any] = {"named": named, "resume": resume, "strict": strict}
-        detector, skipped = train_on(source, model, options, **asked, warn=warn, progress=progress)
+        detector, skipped = train_on(source, model, options, **asked, warn=warn, say=_say, progress=progress)
         if config and read_record(training_state(model))["data"] != json.loads(config.read_text(encoding="utf-8"))["data"]:
             console.print(f"The images are not those of {config}: there are others by now, or they have changed.")
         _print_trained(model, detector, training_state(model) / "samples")
         end_with_skipped(skipped)
+
+
+def _say(line):
+    console.print(line, highlight=False, markup=False)
 
 
 def _print_trained(model, detector, samples):

@@ -258,13 +258,31 @@ class AnoGAN(SavableModel):
         on_progress: Callable[..., Any] = lambda count: None,
     ) -> "AnoGAN":
         """`calibrate` on images that the preprocessing has made already, batches as for `predict_prepared`."""
-        scorer = self._make_scorer()
-        run = CalibrationRun(self.score_settings, self.tiling, self.execution.block, scorer.map_terms is not None)
-        measure = tf.function(scorer.measure, input_signature=self._prepared_rows, autograph=False)
-        for images, sizes in batches:
-            terms, maps = measure(*with_sizes(images, sizes))
-            run.update(terms, maps.numpy(), with_sizes(images, sizes)[1].numpy())
-            on_progress(len(images))
+        return self.calibrate_across([(self, batches)], false_positive_rate, on_progress)
+
+    def calibrate_across(
+        self,
+        folds: Iterable[tuple["AnoGAN", Iterable[tuple[np.ndarray, np.ndarray]]]],
+        false_positive_rate: float = FALSE_POSITIVE_RATE,
+        on_progress: Callable[..., Any] = lambda count: None,
+    ) -> "AnoGAN":
+        """Calibrate on images that this detector was trained on, each scored by another that was trained without it.
+
+        So no image has to be kept from training (cross-conformal prediction, Vovk 2015, and CV+, Barber et al. 2021; here one
+        detector, trained on all, scores what is new).
+
+        Args:
+            folds: detectors of the same settings, each with the batches of images that it wasn't trained on, as for
+                `predict_prepared`.
+            false_positive_rate, on_progress: as for `calibrate`.
+        """
+        run = CalibrationRun(self.score_settings, self.tiling, self.execution.block, self._make_scorer().map_terms is not None)
+        for detector, batches in folds:
+            measure = tf.function(detector._make_scorer().measure, input_signature=self._prepared_rows, autograph=False)
+            for images, sizes in batches:
+                terms, maps = measure(*with_sizes(images, sizes))
+                run.update(terms, maps.numpy(), with_sizes(images, sizes)[1].numpy())
+                on_progress(len(images))
         self.calibration = run.compute(self._settings(), false_positive_rate)
         return self
 

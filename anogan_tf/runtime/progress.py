@@ -22,12 +22,33 @@ def no_progress(description, total):
 @contextlib.contextmanager
 def show_progress(description, total, console=None):
     """A bar with the time left, on a `rich.console.Console`."""
+    with _bars(console) as bars:
+        task = bars.add_task(description, total=total)
+        yield lambda count=1: bars.advance(task, count)
+
+
+@contextlib.contextmanager
+def show_together(progress=None):
+    """One display for all that a long job does: yields a `progress` whose bars stay below each other; or one that is given."""
+    if progress is not None:
+        yield progress
+        return
+    with _bars(None) as bars:
+
+        @contextlib.contextmanager
+        def add(description, total):
+            task = bars.add_task(description, total=total)
+            yield lambda count=1: bars.advance(task, count)
+
+        yield add
+
+
+def _bars(console):
+    """An empty display of bars."""
     from rich import progress
 
     columns = (progress.TextColumn("{task.description:<12}"), progress.BarColumn(), progress.TaskProgressColumn())
-    with progress.Progress(*columns, progress.TimeElapsedColumn(), progress.TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda count=1: bar.advance(task, count)
+    return progress.Progress(*columns, progress.TimeElapsedColumn(), progress.TimeRemainingColumn(), console=console)
 
 
 class ProgressCallback(keras.callbacks.Callback):

@@ -17,8 +17,8 @@ from anogan_tf.runtime.files import replacing, replacing_folder
 from anogan_tf.runtime.progress import ProgressCallback, no_progress
 from anogan_tf.runtime.provenance import versions
 from anogan_tf.workflows.options import DEFAULTS
-from anogan_tf.workflows.splits import split_normals, training_state
-from anogan_tf.workflows.train import calibrate_detector, train_networks
+from anogan_tf.workflows.splits import training_state
+from anogan_tf.workflows.train import prepare_job
 
 SHOWN_AT_EACH_END = 12  # images of each kind on the contact sheet
 SCORE_NAMES = {"auroc": "score", "auroc_residual": "residual_score", "auroc_discrimination": "discrimination_score"}
@@ -38,29 +38,24 @@ def run_demo(out, options=DEFAULTS, *, progress=no_progress):
     """
     out = Path(out)
     images = load_embedded()
-    split = split_normals(len(images.train), options.seed)
     started = time.perf_counter()
-    image_shape = (*images.train.shape[1:], 1)
+    job = prepare_job(ArraySource(images.train, np.zeros(len(images.train)), name="boots"), options, progress=progress)
     with replacing_folder(training_state(out / "model.keras")) as state:
-        gan, encoder = train_networks(images.train[split.trained], state, image_shape, progress=progress, **options.networks)
+        detector = job.run(state)
     trained = time.perf_counter()
-    held_out = images.train[split.held_out]
-    detector = calibrate_detector(gan, encoder, held_out, progress=progress, **options.searching)
-    calibrated = time.perf_counter()
     with progress("Scoring", -(-len(images.test) // SCORING_BATCH)) as on_progress:
         results = detector.predict(images.test, SCORING_BATCH, verbose=0, callbacks=[ProgressCallback(on_progress)])
     scored = time.perf_counter()
     detector.save(out / "model.keras")
     seconds = {
         "seconds_training": round(trained - started, 1),
-        "seconds_calibration": round(calibrated - trained, 1),
-        "seconds_scoring": round(scored - calibrated, 1),
+        "seconds_scoring": round(scored - trained, 1),
     }
-    pca = baselines.pca_residual(images.train[split.trained], images.test, detector.preprocessing)
+    pca = baselines.pca_residual(images.train[job.split.trained], images.test, detector.preprocessing)
     numbers = {"mode": detector.search_settings.mode, **_measure(images.test_label, results, pca), **seconds, **versions()}
     _write_scores(out / "scores.csv", images, results)
     _draw(out, detector, images, results, pca)
-    write_report(detector, _labelled(images, split.trained), out / "report", title="Ankle boots", progress=progress)
+    write_report(detector, _labelled(images, job.split.trained), out / "report", title="Ankle boots", progress=progress)
     with replacing(out / "metrics.json") as path:
         path.write_text(json.dumps(numbers, indent=2) + "\n")
     return numbers

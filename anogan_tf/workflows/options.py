@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Any, Literal
 
+# By default, in the score "complexity" of whole images: a weight, and how many.
+HELPING = {"self_supervision": 0.5, "memory_bank": 5000}
+
 
 def _option(default: Any, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": text})
@@ -21,12 +24,12 @@ class TrainingOptions:
     )
     patch: int | None = _option(None, "Train on patches of this side, and score images by overlapping patches.")
     stride: int | None = _option(None, "Pixels between neighbouring patches.")
-    scale: float = _option(1.0, "Shrink images before patches are cut: 0.5 halves their sides.")
+    scale: float | None = _option(None, "Shrink images before patches are cut: 0.5 halves their sides.")
     top: int = _option(1, "An image's score is the mean of its highest so many patches.")
     patches: int | None = _option(None, "Patches to train on, cut at random places.")
     channels: int | None = _option(None, "1 grey, 3 colour; by default what the images are.")
     value_range: tuple[float, float] | None = _option(None, "Values that become black and white, of images of more than 8 bits.")
-    normalize: bool = _option(False, "Give each image mean 0 and deviation 1, as X-rays need it.")
+    normalize: bool | None = _option(None, "Give each image mean 0 and deviation 1, as X-rays need it.")
     augment: tuple[str, ...] = _option(
         (), "Changes at random in training: any of mirror, flip, rotate, shift and brightness, with commas between them."
     )
@@ -35,7 +38,7 @@ class TrainingOptions:
     base_filters: int | None = _option(None, "Filters of the finest stage.")
     prior: Literal["normal", "uniform"] = _option("normal", "What z is drawn from.")
     objective: Literal["dcgan", "wgan-gp", "hinge"] = _option("dcgan", "What generator and discriminator are trained by.")
-    self_supervision: float = _option(0.0, "Weight of the discriminator's second task, to tell turns and shifts apart; 0.5, say.")
+    self_supervision: float | None = _option(None, "Weight of the discriminator's second task, to tell turns and shifts apart.")
     epochs: int | None = _option(None, "Passes over the training images or patches.")
     batch_size: int | None = _option(None, "Images in a training step.")
     label_smoothing: float = _option(0.0, "One-sided label smoothing.")
@@ -51,9 +54,10 @@ class TrainingOptions:
     complexity_deviation: float = _option(
         0.0, "Weight in the score complexity of how unusual it is to be so busy or plain; 0.5, say."
     )
-    memory_bank: int = _option(
-        0, "Training images, or patches, that are remembered for their distance to count in the score complexity; 5000, say."
+    memory_bank: int | None = _option(
+        None, "Training images, or patches, at most, that are remembered for their distance to count in the score complexity."
     )
+    quick: bool = _option(False, "A first look: a quarter of the training where its length isn't given.")
     weight: float | None = _option(None, "Lambda: weight of the discrimination loss.")
     steps: int | None = _option(None, "Gamma: the most gradient steps an image gets.")
     restarts: int | None = _option(None, "Starts of the search for each image.")
@@ -62,8 +66,8 @@ class TrainingOptions:
 
     def check(self) -> None:
         """Raise a ValueError where one thing that is asked for is of no use without another that isn't, or against it."""
-        if self.patch is None and (self.stride or self.top > 1 or self.scale != 1.0 or self.patches):
-            raise ValueError("--stride, --top, --scale and --patches are for patches: give --patch SIDE too.")
+        if self.size and not self.patch and self.for_patches:
+            raise ValueError("--stride, --top, --scale and --patches are for patches: give --patch SIDE too, or no --size.")
         if self.patch and not self.size and self.fit != "stretch":
             raise ValueError("--fit is for images of one size: give --size SIDE too, or leave it out.")
         if self.mode not in (None, "search") and not self.encoder:
@@ -72,10 +76,16 @@ class TrainingOptions:
             if getattr(self, name) and self.what_is_scored != "complexity":
                 idle = f"--{name.replace('_', '-')} counts only in the score 'complexity'"
                 raise ValueError(f"{idle}: train with --score complexity, or without it.")
-        if self.comparator_steps and not self.with_comparator:
+        chosen = self.size or self.patch  # what the images ask for is known by then
+        if chosen and self.comparator_steps and not self.with_comparator:
             raise ValueError("--comparator-steps is for a comparator: give --comparator too.")
         if self.comparator and self.what_is_scored != "complexity":
             raise ValueError(f"--comparator counts only in the score 'complexity', not in {self.score!r}: leave one of them out.")
+
+    @property
+    def for_patches(self) -> bool:
+        """Whether something is asked for that whole images have no use for."""
+        return bool(self.stride or self.top > 1 or self.scale not in (None, 1.0) or self.patches)
 
     @property
     def with_comparator(self) -> bool:
@@ -87,7 +97,7 @@ class TrainingOptions:
     @property
     def what_is_scored(self) -> str:
         """What the score is, given or not."""
-        return self.score or ("complexity" if self.with_comparator else "loss")
+        return self.score or "complexity"
 
     @property
     def tile(self) -> tuple[int, int] | None:
@@ -97,21 +107,35 @@ class TrainingOptions:
     @property
     def preprocessing(self) -> dict[str, Any]:
         """What `infer_preprocessing` takes, besides the source."""
-        size = self.size or ((None, None) if self.patch else (64, 64))
-        names = ("channels", "value_range", "fit", "scale", "normalize", "augment")
-        return {"size": size, **self._named(names)}
+        names = ("channels", "value_range", "fit", "augment")
+        return {
+            "size": self.size or (None, None),
+            "scale": self.scale or 1.0,
+            "normalize": bool(self.normalize),
+            **self._named(names),
+        }
 
     @property
     def networks(self) -> dict[str, Any]:
         """What `train_networks` takes of it."""
         names = ("encoder", "epochs", "batch_size", "label_smoothing", "latent_dim", "preset", "base_filters", "prior")
-        return self._given((*names, "objective", "self_supervision", "seed"))
+        return {"self_supervision": self._by_default("self_supervision"), **self._given((*names, "objective", "seed"))}
+
+    @property
+    def remembered(self) -> int:
+        """How many images or patches a `MemoryBank` is to hold."""
+        return int(self._by_default("memory_bank"))
 
     @property
     def searching(self) -> dict[str, Any]:
         """What `AnoGAN.from_gan` takes of it."""
         named = ("mode", "complexity_deviation", "weight", "steps", "restarts", "seed")
         return {"score": self.what_is_scored, **self._given(named)}
+
+    def _by_default(self, name):
+        """An option's value, or what helps the score where it isn't given: nothing where maps, or the loss, are all of it."""
+        given, helps = getattr(self, name), self.what_is_scored == "complexity" and self.patch is None
+        return given if given is not None else HELPING[name] if helps else 0
 
     def _named(self, names):
         return {name: getattr(self, name) for name in names}

@@ -1,0 +1,132 @@
+"""What a set of normal images asks for where nobody says: whole images of which size, or patches at which scale; contrast."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from anogan_tf.data.sources import normal_rows
+from anogan_tf.workflows.options import DEFAULTS
+
+LOOKED_AT = 48  # images, spread over the set
+SIDES = (28, 48, 64, 96, 128)  # longest sides that whole images are shrunk to; larger ones are cut into patches
+SCALES = (0.125, 0.25, 0.5, 1.0)  # that images are shrunk by before patches are cut
+LOST, GRAIN = 0.05, 0.06  # of an image's variance, that shrinking whole images may cost, and images that patches are cut from
+MAX_ASPECT, MAX_SPREAD = 2.0, 1.5  # of an image, and between the images of a set: no one size suits them then
+LARGEST = 1024  # pixels of the longer side that patches are cut from, so that one image has some thousands of them at most
+PATCH, SMALLEST = 32, 16  # sides of patches, and of the smallest images that the networks are made for
+UNEVEN = 0.25  # deviation of the brightness at the images' edges, in deviations within an image, beyond which each is normalized
+
+
+def choose_form(source, options):
+    """Options with a size or a patch, a scale, and whether images are normalized, taken from the images where they aren't given.
+
+    Args:
+        source: a `FileSource`, an `ArraySource` or a `TfdsSource`.
+        options: `TrainingOptions`.
+
+    Returns:
+        `(TrainingOptions, line)`; the line says what was chosen and why, "" where nothing was to be chosen.
+    """
+    if (options.size or options.patch) and options.normalize is not None:
+        return dataclasses.replace(options, scale=options.scale or 1.0), ""
+    images = _some_images(source)
+    chosen, reasons = {"scale": options.scale or 1.0}, []
+    if not options.size and not options.patch:
+        form, reason = choose_shape(images, options)
+        chosen |= form
+        reasons.append(reason)
+    if options.normalize is None:
+        spread = edge_spread(images)
+        chosen["normalize"] = spread > UNEVEN
+        if chosen["normalize"]:
+            reasons.append(f"each image is normalized, since their light differs, by {spread:.1f} of the contrast within one")
+    return dataclasses.replace(options, **chosen), "; ".join(reasons)
+
+
+def choose_shape(images, options=DEFAULTS):
+    """`(chosen, reason)`: whole images of a size, or patches at a scale.
+
+    Args:
+        images: a list of `[h, w, c]` in [0, 1].
+        options: `TrainingOptions`; what is for patches alone, or for whole images, decides it.
+    """
+    sizes = np.array([image.shape[:2] for image in images])
+    height, width = (int(side) for side in np.median(sizes, axis=0))
+    aspects, whole = sizes[:, 1] / sizes[:, 0], options.fit != "stretch"
+    aspect, spread = max(height / width, width / height), float(np.quantile(aspects, 0.9) / np.quantile(aspects, 0.1))
+    given = f"images of {'' if len(np.unique(sizes, axis=0)) == 1 else 'about '}{height}x{width}"
+    side, lost = _smallest_whole(images, max(height, width))
+    if options.for_patches:
+        why = "they were asked for"
+    elif aspect > MAX_ASPECT and not whole:
+        why = f"one side is {aspect:.1f} times the other"
+    elif spread > MAX_SPREAD and not whole:
+        why = f"their shapes differ by a factor of {spread:.1f}"
+    elif lost > LOST and not whole:
+        why = f"whole, at {SIDES[-1]} pixels, they would lose {lost:.0%} of what they show"
+    else:
+        size = tuple(max(SMALLEST, round(length * side / max(height, width))) for length in (height, width))
+        kept = "as they are" if size == (height, width) else f"which loses {lost:.1%} of what they show"
+        return {"size": size}, f"{given}: whole, at {size[0]}x{size[1]}, {kept}"
+    scale = options.scale or _smallest_scale(images, max(height, width))
+    at = "as they are" if scale == 1.0 else f"at {scale:g} of their size"
+    return {"patch": PATCH, "scale": scale}, f"{given}: patches of {PATCH}x{PATCH}, {at}, since {why}"
+
+
+def _smallest_whole(images, longest):
+    """`(longest side, loss)` of the smallest whole images that show enough, or of the largest that there may be."""
+    lost = 0.0
+    for side in SIDES:
+        if side >= longest:
+            return longest, 0.0
+        lost = lost_detail(images, side / longest)
+        if lost <= LOST:
+            return side, lost
+    return SIDES[-1], lost
+
+
+def _smallest_scale(images, longest):
+    """The smallest scale that shows enough, and one that isn't too large to be searched."""
+    most = LARGEST / longest
+    for scale in SCALES:
+        if scale * 2 > most or scale == SCALES[-1] or lost_detail(images, scale) <= GRAIN:
+            return scale
+    return SCALES[-1]
+
+
+def lost_detail(images, ratio):
+    """The share of an image's variance that is gone when its sides are shrunk to `ratio` and enlarged again, the median."""
+    return float(np.median([_lost(image, ratio) for image in images]))
+
+
+def _lost(image, ratio):
+    size = [max(1, round(side * ratio)) for side in image.shape[:2]]
+    again = tf.image.resize(tf.image.resize(image, size, antialias=True), image.shape[:2])
+    return float(np.mean(np.square(image - again)) / max(float(image.var()), 1e-6))
+
+
+def edge_spread(images):
+    """How much the brightness at the images' edges differs from image to image, in deviations within an image.
+
+    Objects on a ground have edges that are alike, whatever they are themselves. Where a frame is filled, its light shows.
+    """
+    rings = [np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]) for image in images]
+    within = np.mean([image.std() for image in images])
+    return float(np.std([np.median(ring) for ring in rings]) / max(float(within), 1e-6))
+
+
+def _some_images(source):
+    """Some normal images of a source, `[h, w, c]` in [0, 1] each; those of more than 8 bits by what they themselves span."""
+    rows = normal_rows(source)
+    rows = [rows[place] for place in np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(int))] if rows else []
+    images = []
+    for element in source.elements(rows).as_numpy_iterator() if rows else ():
+        pixels = source.read(*element).pixels
+        if pixels is None or not np.isfinite(pixels).all():
+            continue
+        top = 255.0 if pixels.dtype == np.uint8 else max(float(pixels.max()), 1e-6)
+        images.append(np.asarray(pixels, np.float32) / top)
+    if not images:
+        raise ValueError("None of the normal images that were looked at can be read.")
+    return images
