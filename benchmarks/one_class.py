@@ -29,8 +29,8 @@ from anogan_tf.runtime.provenance import versions
 from anogan_tf.search.settings import PAPER
 from anogan_tf.training.comparator import STEPS
 from anogan_tf.training.objectives import OBJECTIVES
+from anogan_tf.workflows.parts import ENCODER_SHARE, remember_patches, train_comparator, train_networks
 from anogan_tf.workflows.splits import split_normals
-from anogan_tf.workflows.train import ENCODER_SHARE, remember_patches, train_comparator, train_networks
 from benchmarks.autoencoder import train_autoencoder
 from benchmarks.tables import markdown_table
 

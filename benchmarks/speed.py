@@ -28,8 +28,8 @@ from anogan_tf.runtime.provenance import machine
 from anogan_tf.search.settings import PAPER
 from anogan_tf.training.gan import GAN
 from anogan_tf.training.trainer import TRAINING_BATCH
+from anogan_tf.workflows.parts import EPOCHS, train_networks
 from anogan_tf.workflows.splits import split_normals
-from anogan_tf.workflows.train import EPOCHS, train_networks
 from benchmarks.tables import markdown_table
 
 layers = keras.layers

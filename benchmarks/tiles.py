@@ -24,8 +24,9 @@ from anogan_tf.runtime.files import replacing
 from anogan_tf.runtime.progress import no_progress
 from anogan_tf.training.comparator import STEPS
 from anogan_tf.workflows.options import TrainingOptions
+from anogan_tf.workflows.parts import JOINT_EPOCHS, SCENE
 from anogan_tf.workflows.score import draw_sheet
-from anogan_tf.workflows.train import JOINT_EPOCHS, SCENE, TILE_EPOCHS, TILES, calibrate_on, read_normals, train
+from anogan_tf.workflows.train import TILE_EPOCHS, TILES, calibrate_on, read_normals, train
 from benchmarks.one_class import MISTAKES, TITLES, append_row, dated, read_rows, rows_of
 from benchmarks.tables import markdown_table
 

@@ -234,7 +234,7 @@ def test_errors_are_one_line_that_names_the_remedy(good, tmp_path):
     empty.mkdir()
     few = tmp_path / "few"
     few.mkdir()
-    for index in range(60):
+    for index in range(19):
         (few / f"{index}.png").write_bytes((good / f"{index:03d}.png").read_bytes())
     model = tmp_path / "new.keras"
     cases = {
@@ -242,7 +242,7 @@ def test_errors_are_one_line_that_names_the_remedy(good, tmp_path):
         "no such model file": ("score", tmp_path / "none.keras", good, "-o", tmp_path / "out"),
         "holds no images": ("train", empty, "-o", model),
         "no such file or folder": ("train", tmp_path / "nowhere", "-o", model),
-        "60 normal images are too few": ("train", few, "-o", model, *FAST),
+        "19 normal images are too few": ("train", few, "-o", model, *FAST),
         "must end in .keras": ("train", good, "-o", tmp_path / "model.h5"),
         "divisible by 4": ("train", good, "-o", model, "--size", "30"),
         "at least 99 are needed": ("train", good, "-o", model, "--fpr", "0.01", *FAST),

@@ -8,7 +8,7 @@ import pytest
 
 from anogan_tf.training.callbacks import Checkpoint, TrainingMonitor, spread
 from anogan_tf.training.gan import GAN
-from anogan_tf.workflows import train
+from anogan_tf.workflows import parts
 
 
 def watch(gan, normals=None, steps=1000):
@@ -82,11 +82,11 @@ def test_a_discriminator_that_has_won_is_told_of(make_gan, tiny_gan):
 def test_a_training_that_goes_well_is_not_told_of(boots, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        train.train_gan(boots.train[:500], tmp_path, (16, 16, 1), epochs=17)
+        parts.train_gan(boots.train[:500], tmp_path, (16, 16, 1), epochs=17)
 
 
 @pytest.mark.usefixtures("networks")
 def test_what_was_noticed_reaches_whoever_trains(pixels, tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingMonitor, "SETTLED", 0)
     with pytest.warns(UserWarning, match="has collapsed"):
-        train.train_gan(pixels, tmp_path, (16, 16, 1), epochs=1, base_filters=4, latent_dim=4)
+        parts.train_gan(pixels, tmp_path, (16, 16, 1), epochs=1, base_filters=4, latent_dim=4)

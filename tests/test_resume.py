@@ -16,6 +16,7 @@ from anogan_tf.detection.detector import AnoGAN
 from anogan_tf.runtime.provenance import RECORD, has_record, write_record
 from anogan_tf.training.callbacks import Checkpoint
 from anogan_tf.training.gan import GAN
+from anogan_tf.workflows import parts
 from anogan_tf.workflows import train as workflow
 from anogan_tf.workflows.options import TrainingOptions
 
@@ -24,9 +25,10 @@ OPTIONS = {"size": (16, 16), "base_filters": 4, "latent_dim": 4, "epochs": 4, "s
 CHILD = """
 import sys
 from anogan_tf.data.sources import FileSource
+from anogan_tf.workflows import parts
 from anogan_tf.workflows import train as workflow
 from anogan_tf.workflows.options import TrainingOptions
-workflow.SECONDS_BETWEEN_SAVES = 0.0
+parts.SECONDS_BETWEEN_SAVES = 0.0
 source = FileSource.of(sys.argv[1])
 workflow.train(source, sys.argv[2], TrainingOptions(**{options!r}), resume=True)
 """
@@ -89,7 +91,7 @@ def test_interrupted_after_the_gan_it_goes_on(source, tmp_path, monkeypatch, sto
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        where = (workflow, "train_encoder") if stop == "encoder.keras" else (workflow, "calibrate_on")
+        where = (parts, "train_encoder") if stop == "encoder.keras" else (workflow, "calibrate_on")
         patched.setattr(*where, interrupt)
         train(source, tmp_path / "other.keras")
     partial = tmp_path / "other.train.partial"
@@ -101,7 +103,7 @@ def test_interrupted_after_the_gan_it_goes_on(source, tmp_path, monkeypatch, sto
 
 @pytest.mark.usefixtures("networks")
 def test_a_run_with_other_settings_or_data_is_not_gone_on_with(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(workflow, "train_encoder", lambda *arguments, **options: 1 / 0)
+    monkeypatch.setattr(parts, "train_encoder", lambda *arguments, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(source, tmp_path / "m.keras")
     state = tmp_path / "m.train.partial"
@@ -156,7 +158,7 @@ def test_a_checkpoint_in_the_middle_of_a_pass_is_gone_on_from(pixels, tmp_path):
 
 def test_of_a_log_only_what_is_done_stays(tmp_path):
     log = tmp_path / "log.csv"
-    workflow.truncate_log(log, 3)
+    parts.truncate_log(log, 3)
     log.write_text("epoch,loss\n0,1.0\n1,0.9\n2,0.")
-    workflow.truncate_log(log, 2)
+    parts.truncate_log(log, 2)
     assert log.read_text() == "epoch,loss\n0,1.0\n1,0.9\n"

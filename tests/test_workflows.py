@@ -13,7 +13,7 @@ from anogan_tf.networks.architectures import PRESETS
 from anogan_tf.networks.latent import PRIORS
 from anogan_tf.search.settings import MODES
 from anogan_tf.training.objectives import OBJECTIVES
-from anogan_tf.workflows import train
+from anogan_tf.workflows import parts, train
 from anogan_tf.workflows.options import TrainingOptions
 from anogan_tf.workflows.splits import split_normals
 
@@ -31,14 +31,14 @@ def test_a_tenth_at_least_fifty_is_held_out_and_not_trained_on(count, held_out):
     "count, batch_size, epochs", [(100, 16, 500), (5, 16, 3000), (960, 16, 50), (10_000, 16, 50), (64, 32, 1500)]
 )
 def test_few_images_are_passed_over_more_often(count, batch_size, epochs):
-    assert train.choose_epochs(count, batch_size) == epochs
+    assert parts.choose_epochs(count, batch_size) == epochs
 
 
 @pytest.mark.usefixtures("networks")
 def test_epochs_are_chosen_by_how_many_are_trained_on(pixels, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "MIN_STEPS", 3)
-    monkeypatch.setattr(train, "EPOCHS", 1)
-    gan, trained = train.train_networks(pixels[:32], tmp_path, (16, 16, 1), encoder=False, base_filters=4, latent_dim=4)
+    monkeypatch.setattr(parts, "MIN_STEPS", 3)
+    monkeypatch.setattr(parts, "EPOCHS", 1)
+    gan, trained = parts.train_networks(pixels[:32], tmp_path, (16, 16, 1), encoder=False, base_filters=4, latent_dim=4)
     assert trained is None and int(gan.batches_seen.numpy()) == 4  # twice two
 
 
@@ -48,8 +48,18 @@ def test_the_split_depends_on_the_seed_alone():
 
 
 def test_too_few_to_split():
-    with pytest.raises(ValueError, match="99 normal images are too few.*100 are needed"):
-        split_normals(99)
+    with pytest.raises(ValueError, match="19 normal images are too few, at least 20 are needed: with fewer no threshold"):
+        split_normals(19)
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(99) // 5])
+def test_few_are_all_trained_on_and_judged_by_what_was_trained_without_them(groups):
+    split = split_normals(99, groups=groups)
+    for rows in (split.trained, split.held_out, np.sort(np.concatenate(split.folds))):
+        np.testing.assert_array_equal(rows, range(99))
+    assert len(split.folds) == 4 and max(map(len, split.folds)) - min(map(len, split.folds)) <= (1 if groups is None else 5)
+    if groups is not None:
+        assert sum(len(set(groups[fold])) for fold in split.folds) == 20  # each group in one of them
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -65,7 +75,7 @@ def test_a_memory_is_of_what_was_trained_on(pixels, tmp_path):
     pixels = np.concatenate([pixels, pixels[::-1], pixels[:, ::-1]])
     np.save(tmp_path / "set.npy", pixels[..., 0])
     source = FileSource.of(tmp_path / "set.npy")
-    detector, _ = train.train(source, tmp_path / "m.keras", TrainingOptions(**SMALL, memory_bank=30, score="complexity"))
+    detector, _ = train.train(source, tmp_path / "m.keras", TrainingOptions(**SMALL, memory_bank=30))
     preprocessing = detector.preprocessing
     trained = (tmp_path / "m.train" / "trained.txt").read_text().splitlines()
     rows = [int(name.split("[")[1][:-1]) for name in trained]
@@ -83,7 +93,7 @@ def test_normals_for_validation_set_the_threshold_and_are_read_before_training(p
     labels = {f"{part}_labels": np.arange(len(images)) % 2 for part, images in parts.items()}
     np.savez(tmp_path / "set.npz", **arrays, **labels)
     source = FileSource.of(tmp_path / "set.npz")
-    detector, _ = train.train(source, tmp_path / "m.keras", TrainingOptions(**SMALL))
+    detector, _ = train.train(source, tmp_path / "m.keras", TrainingOptions(**SMALL, score="loss"))
     assert len(detector.calibration.scores) == 20
     names = (tmp_path / "m.train" / "held_out.txt").read_text().splitlines()
     assert names == [f"{tmp_path / 'set.npz'}:val_images[{row}]" for row in range(0, 40, 2)]
@@ -97,7 +107,7 @@ def test_normals_for_validation_set_the_threshold_and_are_read_before_training(p
 
 @pytest.fixture
 def surfaces(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "SCENES", 1)  # as few as there are images
+    monkeypatch.setattr(parts, "SCENES", 1)  # as few as there are images
     monkeypatch.setattr(train, "JOINT_EPOCHS", 1)
     draw = np.random.default_rng(0)
     for row in range(101):
@@ -116,7 +126,7 @@ def test_patches_have_a_comparator_unless_they_are_scored_without(surfaces, tmp_
     assert first.comparator.input_shape[-1] == 2 and first.patch_memory.count > 1000
     plain = TrainingOptions(**{**options, "comparator_steps": None}, comparator=False)
     second, _ = train.train(surfaces, tmp_path / "n.keras", plain)
-    assert second.comparator is None and second.score_settings.score == "loss"
+    assert second.comparator is None and second.score_settings.score == "complexity"
     for one in (first, second):
         assert all(len(one.predict([np.zeros((30, 50), np.uint8)])[name]) == 1 for name in ("score", "anomaly_map"))
 
@@ -146,7 +156,7 @@ def test_whole_groups_are_held_out():
     split = split_normals(240, seed=3, groups=groups)
     assert len(split.held_out) == 54 and not set(groups[split.held_out]) & set(groups[split.trained])
     assert np.array_equal(split.held_out, split_normals(240, seed=3, groups=groups).held_out)
-    with pytest.raises(ValueError, match="a few groups hold most"):
+    with pytest.raises(ValueError, match="240 normal images come in 1 groups; at least 4 are needed"):
         split_normals(240, groups=np.zeros(240))
 
 

@@ -43,6 +43,32 @@ def draw_defect(kind: str, pixels: np.ndarray, rng: np.random.Generator) -> tupl
     return drawn, mask
 
 
+def draw_disc(pixels: np.ndarray, diameter: float, contrast: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw a disc of one size and strength, to find out what is still seen: where it is, and whether dark or bright, is random.
+
+    Args:
+        pixels: `[h, w, c]` of any dtype.
+        diameter: as a share of the shorter side, at least two pixels.
+        contrast: by how much of the image's range it differs from what it covers, in the mean; less where the range ends.
+        rng: a NumPy generator.
+
+    Returns:
+        Pixels `[h, w, c]` of the same dtype.
+    """
+    height, width = pixels.shape[:2]
+    low, high = float(pixels.min()), float(pixels.max())
+    radius = max(1.0, diameter * min(height, width) / 2)
+    centre = rng.uniform(0.2, 0.8, 2) * (height, width)
+    distance = np.hypot(*(np.mgrid[:height, :width] - centre[:, np.newaxis, np.newaxis]))
+    alpha = np.clip(radius + 0.5 - distance, 0.0, 1.0)[..., np.newaxis]
+    values = pixels.astype(np.float32)
+    covered = float((alpha * values).sum() / max(alpha.sum() * values.shape[2], 1e-6))
+    room = np.array([covered - low, high - covered])
+    darker = rng.random() < 0.5 if min(room) >= contrast * (high - low) else room[0] > room[1]
+    drawn = np.clip(values + alpha * contrast * (high - low) * (-1.0 if darker else 1.0), low, high)
+    return (np.round(drawn) if pixels.dtype.kind in "ui" else drawn).astype(pixels.dtype)
+
+
 def _try(defect, pixels, span, rng):
     """`(how much changes, window, pixels and mask of the window)`: one place for a defect, and where it can be seen there."""
     window, region, tone = defect(pixels, span, rng)

@@ -15,6 +15,7 @@ from anogan_tf.data.pixel_checks import check_input
 from anogan_tf.data.sources import ArraySource, Images
 from anogan_tf.detection.calibration import Calibration
 from anogan_tf.detection.detector import AnoGAN
+from anogan_tf.evaluation.self_check import SelfCheck
 from anogan_tf.runtime.backend import keras
 from anogan_tf.runtime.progress import no_progress, show_together
 from anogan_tf.runtime.types import PathLike, PixelArrays, Source
@@ -34,6 +35,9 @@ class AnomalyDetector:
     `fit` does what `anogan train` does: it looks at the images and chooses whole images or patches, holds some out, trains GAN,
     encoder and what else there is, and calibrates. What comes of it is an `AnoGAN`, `detector.anogan`.
 
+    Attributes:
+        expected: a `SelfCheck`, what `fit` found the detector can be expected to do; None before.
+
     Args:
         image_shape: `(height, width, channels)` that images are brought to, or `(height, width)`; None to choose it.
         **options: fields of `TrainingOptions`, which `anogan train --help` describes: patch, scale, latent_dim, preset, augment,
@@ -50,6 +54,7 @@ class AnomalyDetector:
             options = {"size": (height, width), **({"channels": channels[0]} if channels else {}), **options}
         self.options = _checked(TrainingOptions(**_tuples(options)))
         self._anogan: AnoGAN | None = None
+        self.expected: SelfCheck | None = None
 
     def compile(self, **options: Any) -> None:
         """Say how it is trained and how it scores, where the defaults don't suit.
@@ -106,8 +111,13 @@ class AnomalyDetector:
             shown = {"say": say, "warn": warnings.warn, "progress": progress}
             job = prepare_job(source, options, Path(folder), callbacks=tuple(callbacks), **shown)
             self._anogan = job.run(state)
+            self.expected = job.check(self._anogan)
             history = keras.callbacks.History()
             history.history = _read_logs(state)
+        for line in self.expected.lines():
+            say(line)
+        for line in self.expected.warnings():
+            warnings.warn(line, stacklevel=2)
         return history
 
     @property

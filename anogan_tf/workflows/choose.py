@@ -14,7 +14,8 @@ SCALES = (0.125, 0.25, 0.5, 1.0)  # that images are shrunk by before patches are
 LOST, GRAIN = 0.05, 0.06  # of an image's variance, that shrinking whole images may cost, and images that patches are cut from
 MAX_ASPECT, MAX_SPREAD = 2.0, 1.5  # of an image, and between the images of a set: no one size suits them then
 LARGEST = 1024  # pixels of the longer side that patches are cut from, so that one image has some thousands of them at most
-PATCH, SMALLEST = 32, 16  # sides of patches, and of the smallest images that the networks are made for
+PATCH = 32
+SMALLEST, MULTIPLE = 16, 4  # of sides of images that the networks are made for
 UNEVEN = 0.25  # deviation of the brightness at the images' edges, in deviations within an image, beyond which each is normalized
 
 
@@ -66,7 +67,7 @@ def choose_shape(images, options=DEFAULTS):
     elif lost > LOST and not whole:
         why = f"whole, at {SIDES[-1]} pixels, they would lose {lost:.0%} of what they show"
     else:
-        size = tuple(max(SMALLEST, round(length * side / max(height, width))) for length in (height, width))
+        size = tuple(max(SMALLEST, MULTIPLE * round(length * side / max(height, width) / MULTIPLE)) for length in (height, width))
         kept = "as they are" if size == (height, width) else f"which loses {lost:.1%} of what they show"
         return {"size": size}, f"{given}: whole, at {size[0]}x{size[1]}, {kept}"
     scale = options.scale or _smallest_scale(images, max(height, width))

@@ -117,8 +117,8 @@ class TrainingOptions:
 
     @property
     def networks(self) -> dict[str, Any]:
-        """What `train_networks` takes of it."""
-        names = ("encoder", "epochs", "batch_size", "label_smoothing", "latent_dim", "preset", "base_filters", "prior")
+        """What `train_networks` takes of it, besides the epochs."""
+        names = ("encoder", "batch_size", "label_smoothing", "latent_dim", "preset", "base_filters", "prior")
         return {"self_supervision": self._by_default("self_supervision"), **self._given((*names, "objective", "seed"))}
 
     @property

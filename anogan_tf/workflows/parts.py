@@ -18,7 +18,7 @@ from anogan_tf.runtime.backend import keras
 from anogan_tf.runtime.files import replacing
 from anogan_tf.runtime.progress import ProgressCallback, no_progress
 from anogan_tf.training.callbacks import Checkpoint, SampleGrid, TrainingMonitor
-from anogan_tf.training.comparator import STEPS, ComparatorTrainer
+from anogan_tf.training.comparator import BATCH, STEPS, ComparatorTrainer
 from anogan_tf.training.encoder import EncoderTrainer
 from anogan_tf.training.gan import GAN
 from anogan_tf.training.trainer import TRAINING_BATCH
@@ -165,7 +165,7 @@ def train_comparator(pixels, state, image_shape, *, tile=None, steps=STEPS, prog
     Returns:
         The trained comparator.
     """
-    state, each = Path(state), max(1, len(pixels) // TRAINING_BATCH)
+    state, each = Path(state), max(1, len(pixels) // BATCH)
     epochs = math.ceil(steps / each)
     if (state / "comparator.keras").exists():
         trainer = ComparatorTrainer.load(state / "comparator.keras")
@@ -175,7 +175,7 @@ def train_comparator(pixels, state, image_shape, *, tile=None, steps=STEPS, prog
         trainer = ComparatorTrainer(preprocessing=preprocessing, tile=tile, **options)
         trainer.compile(steps=epochs * each)
     file, log = state / "comparator.keras", state / "comparator.csv"
-    _train(trainer, pixels, file, log, epochs, TRAINING_BATCH, "Comparator", progress, callbacks)
+    _train(trainer, pixels, file, log, epochs, BATCH, "Comparator", progress, callbacks)
     return trainer.ema_comparator
 
 
@@ -187,7 +187,6 @@ def train_networks(
     encoder=True,
     epochs=None,
     encoder_epochs=None,
-    effort=1.0,
     seed=0,
     progress=no_progress,
     callbacks=(),
@@ -200,14 +199,13 @@ def train_networks(
         encoder: whether one is wanted.
         epochs: of the GAN; by default as `choose_epochs` has it.
         encoder_epochs: of the encoder; by default `ENCODER_SHARE` as many.
-        effort: share of the epochs that are made where none are given.
         seed: of the weights, the latent vectors and the order of the images.
         **options: as for `train_gan`.
 
     Returns:
         `(gan, encoder or None)`.
     """
-    epochs = epochs or math.ceil(effort * choose_epochs(len(pixels), options.get("batch_size", TRAINING_BATCH)))
+    epochs = epochs or choose_epochs(len(pixels), options.get("batch_size", TRAINING_BATCH))
     every = {"progress": progress, "callbacks": callbacks}
     gan = train_gan(pixels, state, image_shape, epochs=epochs, seed=seed, **every, **options)
     if not encoder:

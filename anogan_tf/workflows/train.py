@@ -17,16 +17,22 @@ from anogan_tf.data.sources import Pool, normal_rows
 from anogan_tf.detection.calibration import FALSE_POSITIVE_RATE, check_count
 from anogan_tf.detection.detector import SCORING_BATCH, AnoGAN
 from anogan_tf.detection.tiling import Tiling, random_tiles
+from anogan_tf.evaluation.self_check import CONTRASTS, IMAGES, SIZES, check_detector
 from anogan_tf.networks.architectures import check_image_shape
 from anogan_tf.runtime.files import locked, partial_folder, replacing_folder
 from anogan_tf.runtime.progress import Progress, no_progress
 from anogan_tf.runtime.provenance import has_record, write_record
 from anogan_tf.runtime.types import PathLike, Source
 from anogan_tf.training.comparator import STEPS
+from anogan_tf.training.trainer import TRAINING_BATCH
 from anogan_tf.workflows.choose import choose_form
 from anogan_tf.workflows.options import DEFAULTS, TrainingOptions
+from anogan_tf.workflows.pace import Pace
 from anogan_tf.workflows.parts import (
+    ENCODER_BATCH,
+    ENCODER_SHARE,
     JOINT_EPOCHS,
+    choose_epochs,
     read_scenes,
     remember,
     remember_patches,
@@ -91,6 +97,11 @@ class Job(NamedTuple):
             folds = ((other, self._batches(fold)) for other, fold in zip(others, self.split.folds))
             return detector.calibrate_across(folds, self.options.false_positive_rate, on_progress)
 
+    def check(self, detector):
+        """What the calibrated detector can be expected to do, a `SelfCheck`."""
+        with self.progress("Checking", IMAGES * (len(SIZES) + len(CONTRASTS))) as on_progress:
+            return check_detector(detector, self.source, self.split.held_out, self.options.seed, on_progress)
+
     def _batches(self, rows):
         return prepared_rows(self.source, self.preprocessing, rows)
 
@@ -121,17 +132,14 @@ class Job(NamedTuple):
     def _networks(self, pixels, state):
         """GAN, encoder and memory bank, and with a tiling the generator that was trained on with the encoder, by name."""
         options, every = self.options, {"progress": self.progress, "callbacks": self.callbacks}
-        effort = QUICK if options.quick else 1.0
-        wanted = options.networks
-        if self.tiling:
-            wanted = {"epochs": math.ceil(effort * TILE_EPOCHS), **wanted}
+        passes = self._passes(len(pixels))
         own = Preprocessing(self.image_shape, augment=options.augment)
-        given = {"preprocessing": own, "warn": self.warn, "effort": effort, **every}
-        gan, encoder = train_networks(pixels, state, self.image_shape, **given, **wanted)
+        given = {"preprocessing": own, "warn": self.warn, "epochs": passes["gan"], "encoder_epochs": passes.get("encoder")}
+        gan, encoder = train_networks(pixels, state, self.image_shape, **given, **every, **options.networks)
         bank = remember(pixels, options.remembered, options.seed) if options.remembered else None
         parts = {"gan": gan, "encoder": encoder, "memory_bank": bank}
-        if encoder is not None and self.tiling:
-            joint = train_jointly(gan, encoder, pixels, state, epochs=math.ceil(effort * JOINT_EPOCHS), **every)
+        if "joint" in passes:
+            joint = train_jointly(gan, encoder, pixels, state, epochs=passes["joint"], **every)
             parts |= dict(zip(("generator", "encoder"), joint))
         return parts
 
@@ -140,11 +148,41 @@ class Job(NamedTuple):
         tile, options = None, self.options
         if self.tiling is not None:  # it learns from larger pieces than the generator draws, and where an image ends
             pixels, tile = self._scenes(rows)
-        steps = options.comparator_steps or math.ceil(STEPS * (QUICK if options.quick else 1.0))
-        given: dict[str, Any] = {"normalized": self.preprocessing.normalize, "seed": options.seed, "steps": steps}
-        every = {"progress": self.progress, "callbacks": self.callbacks}
-        comparator = train_comparator(pixels, state, pixels.shape[1:], tile=tile, **every, **given)
+        given: dict[str, Any] = {"normalized": self.preprocessing.normalize, "seed": options.seed}
+        given |= {"steps": self._comparator_steps, "progress": self.progress, "callbacks": self.callbacks}
+        comparator = train_comparator(pixels, state, pixels.shape[1:], tile=tile, **given)
         return {"comparator": comparator, "patch_memory": remember_patches(comparator, pixels, tile, options.seed)}
+
+    @property
+    def _effort(self):
+        return QUICK if self.options.quick else 1.0
+
+    @property
+    def _comparator_steps(self):
+        return self.options.comparator_steps or math.ceil(STEPS * self._effort)
+
+    def _passes(self, count):
+        """How many passes over so many images, or tiles, the networks are trained for, by name."""
+        by_default = TILE_EPOCHS if self.tiling else choose_epochs(count, self.options.batch_size or TRAINING_BATCH)
+        passes = {"gan": self.options.epochs or math.ceil(self._effort * by_default)}
+        if self.options.encoder:
+            passes["encoder"] = math.ceil(ENCODER_SHARE * passes["gan"])
+            if self.tiling is not None:
+                passes["joint"] = math.ceil(self._effort * JOINT_EPOCHS)
+        return passes
+
+    def work(self):
+        """What there is to be done, for a `Pace`: a list of `(part, steps)`."""
+        each = [self.split.trained]
+        if self.tiling is None:  # all of it for each fold
+            each += [np.setdiff1d(self.split.trained, fold) for fold in self.split.folds]
+        batches = {"gan": self.options.batch_size or TRAINING_BATCH, "encoder": ENCODER_BATCH, "joint": ENCODER_BATCH}
+        done = []
+        for rows in each:
+            count = int(np.isin(self.pool.rows, rows).sum())
+            done += [(part, passes * max(1, count // batches[part])) for part, passes in self._passes(count).items()]
+            done += [("comparator", self._comparator_steps)] if self.options.with_comparator else []
+        return done
 
     def _scenes(self, rows):
         """`(squares of images, side of the tiles that a comparator sees of them)`."""
@@ -184,7 +222,9 @@ def prepare_job(
     pool, split = read_normals(source, preprocessing, image_shape, tiles, folder, options.seed, strict, progress)
     check_count(len(split.held_out), options.false_positive_rate)
     form = (preprocessing, tiling, image_shape, pool, split, folder)
-    return Job(source, options, *form, warn, progress, tuple(callbacks))
+    job = Job(source, options, *form, warn, progress, tuple(callbacks))
+    pace = Pace(job.work(), image_shape, tiling and tiling.context, bool(options.networks["self_supervision"]), say)
+    return job._replace(callbacks=(*callbacks, pace))
 
 
 def train(
@@ -213,7 +253,7 @@ def train(
         strict: whether an image that can't be read is an error.
         resume: whether to go on where an interrupted call with the same arguments stopped, if one did; to the same weights.
         warn: as for `TrainingMonitor`.
-        say: called with a line that says what was chosen.
+        say: called with lines that say what was chosen, how long it will take, and what can be expected of the detector.
         progress: see `runtime.progress`.
 
     Returns:
@@ -231,7 +271,13 @@ def train(
         for note, rows in ((HELD_OUT, job.split.held_out), (TRAINED, job.split.trained)):
             (state / note).write_text("".join(f"{absolute_name(source.entries[row])}\n" for row in rows), encoding="utf-8")
         detector = job.run(state)
+        check = job.check(detector)
+        write_record(state, {**record, "images": named or {}, "expected": dataclasses.asdict(check)})
         detector.save(model)
+    for line in check.lines():
+        say(line)
+    for line in check.warnings():
+        warn(line)
     return detector, job.pool.skipped
 
 
