@@ -20,7 +20,8 @@ from anogan_tf.serving import warmup
 from anogan_tf.training.encoder import EncoderTrainer
 from anogan_tf.training.gan import GAN
 from anogan_tf.training.trainer import TRAINING_BATCH
-from anogan_tf.workflows import train
+from anogan_tf.workflows import parts, train
+from anogan_tf.workflows.options import HELPING
 
 FAST = ["--size", "16", "--latent-dim", "4", "--base-filters", "4", "--epochs", "1", "--steps", "3"]
 
@@ -279,9 +280,10 @@ def test_help_names_the_librarys_defaults(monkeypatch):
     settings = SearchSettings()
     steps = f"{SearchSettings(mode='refine').steps}, or {settings.steps} without encoder"
     text = anogan("train", "--help")
-    epochs = f"{train.EPOCHS} or {train.MIN_STEPS:,} steps, {train.TILE_EPOCHS} for patches"
+    epochs = f"{parts.EPOCHS} or {parts.MIN_STEPS:,} steps, {train.TILE_EPOCHS} for patches"
     defaults = {"epochs": epochs, "steps": steps, "weight": settings.weight, "restarts": settings.restarts}
     defaults |= {"patches": train.TILES, "comparator-steps": train.STEPS}
+    defaults |= {name.replace("_", "-"): f"{value}, for patches 0" for name, value in HELPING.items()}
     for name, value in {**defaults, "latent-dim": LATENT_DIM, "batch-size": TRAINING_BATCH}.items():
         described = text.split(f"--{name} ")[1].split("--")[0]
         assert f"({value})" in " ".join(described.replace("│", " ").split()), name

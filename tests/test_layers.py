@@ -34,8 +34,8 @@ ROOMS = {
     "serving": "decoding warmup description saved_model",
     "detection": "maps tiling memory_bank patch_memory anomaly_map complexity terms scorer calibration detector stream"
     " trajectory",
-    "evaluation": "metrics plots baselines evaluate report",
-    "workflows": "options splits train score demo beam web_app",
+    "evaluation": "metrics plots baselines evaluate report self_check",
+    "workflows": "options splits choose pace parts train anomaly_detector score demo beam web_app",
     "cli": "console options demo train score evaluate prepare export page app",
 }
 

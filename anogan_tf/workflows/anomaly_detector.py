@@ -82,7 +82,7 @@ class AnomalyDetector:
 
         Args:
             x: an array `[N, h, w]` or `[N, h, w, c]` (uint8, uint16, or float in [0, 1]), a list of images of any sizes, a
-                `tf.data.Dataset` of images or of batches (it is read into memory), what `load_images` gives, or a source such as
+                `tf.data.Dataset` of such images or of batches of them (it is read into memory), what `load_images` gives, or a source such as
                 `FileSource`, which is read from its files. At least 20 images.
             y: none; there is nothing to learn from but the images.
             batch_size: images in a step of the GAN.
@@ -187,9 +187,7 @@ def _as_source(x, validation_data):
     """A source of the images to train on, and of those that set the threshold."""
     if hasattr(x, "elements") and hasattr(x, "entries"):
         if validation_data is not None:
-            raise ValueError(
-                'A source has images that set the threshold as those of its split "val": leave validation_data= out.'
-            )
+            raise ValueError("A source's images of the split 'val' set the threshold: leave validation_data= out.")
         return x
     x = _as_images(x, "x")
     if validation_data is None:
@@ -209,7 +207,8 @@ def _as_images(x, name):
     images = []
     for element in x.as_numpy_iterator():
         image = element[0] if isinstance(element, tuple) else element
-        images += list(image) if image.ndim == 4 else [image]
+        is_one = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in (1, 3))
+        images += [image] if is_one else list(image)
     if not images:
         raise ValueError(f"{name} is a dataset without images.")
     return images

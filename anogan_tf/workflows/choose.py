@@ -9,7 +9,8 @@ from anogan_tf.data.sources import normal_rows
 from anogan_tf.workflows.options import DEFAULTS
 
 LOOKED_AT = 48  # images, spread over the set
-SIDES = (28, 48, 64, 96, 128)  # longest sides that whole images are shrunk to; larger ones are cut into patches
+KEPT = 64  # images with no longer side are left as they are
+SIDES = (28, 48, 64, 96, 128)  # longest sides that others are shrunk to whole; where that is too small they are cut into patches
 SCALES = (0.125, 0.25, 0.5, 1.0)  # that images are shrunk by before patches are cut
 LOST, GRAIN = 0.05, 0.06  # of an image's variance, that shrinking whole images may cost, and images that patches are cut from
 MAX_ASPECT, MAX_SPREAD = 2.0, 1.5  # of an image, and between the images of a set: no one size suits them then
@@ -68,7 +69,7 @@ def choose_shape(images, options=DEFAULTS):
         why = f"whole, at {SIDES[-1]} pixels, they would lose {lost:.0%} of what they show"
     else:
         size = tuple(max(SMALLEST, MULTIPLE * round(length * side / max(height, width) / MULTIPLE)) for length in (height, width))
-        kept = "as they are" if size == (height, width) else f"which loses {lost:.1%} of what they show"
+        kept = "as they are" if lost == 0.0 else f"which loses {lost:.1%} of what they show"
         return {"size": size}, f"{given}: whole, at {size[0]}x{size[1]}, {kept}"
     scale = options.scale or _smallest_scale(images, max(height, width))
     at = "as they are" if scale == 1.0 else f"at {scale:g} of their size"
@@ -78,6 +79,8 @@ def choose_shape(images, options=DEFAULTS):
 def _smallest_whole(images, longest):
     """`(longest side, loss)` of the smallest whole images that show enough, or of the largest that there may be."""
     lost = 0.0
+    if longest <= KEPT:
+        return longest, 0.0
     for side in SIDES:
         if side >= longest:
             return longest, 0.0
