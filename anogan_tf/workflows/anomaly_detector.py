@@ -29,8 +29,8 @@ class AnomalyDetector:
     """Learns from normal images what is normal, and says of others how anomalous they are and where.
 
     >>> detector = AnomalyDetector()
-    >>> detector.fit(load_images("parts/good").pixels)
-    >>> heat = detector.heatmap(detector.predict(load_images("incoming").pixels)["anomaly_map"])
+    >>> detector.fit(load_images("parts/good"))
+    >>> heat = detector.heatmap(detector.predict(load_images("incoming"))["anomaly_map"])
 
     `fit` does what `anogan train` does: it looks at the images and chooses whole images or patches, holds some out, trains GAN,
     encoder and what else there is, and calibrates. What comes of it is an `AnoGAN`, `detector.anogan`.
@@ -82,8 +82,8 @@ class AnomalyDetector:
 
         Args:
             x: an array `[N, h, w]` or `[N, h, w, c]` (uint8, uint16, or float in [0, 1]), a list of images of any sizes, a
-                `tf.data.Dataset` of such images or of batches of them (it is read into memory), what `load_images` gives, or a source such as
-                `FileSource`, which is read from its files. At least 20 images.
+                `tf.data.Dataset` of such images or of batches of them (it is read into memory), what `load_images` gives, or a
+                source such as `FileSource`, which is read from its files. At least 20 images.
             y: none; there is nothing to learn from but the images.
             batch_size: images in a step of the GAN.
             epochs: passes of the GAN; by default as many as `anogan train` makes. The other parts have their own.
