@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from scipy import stats
 
 from anogan_tf.data.batching import unpad
 from anogan_tf.detection import maps
@@ -71,6 +72,16 @@ class Calibration:
     def threshold(self) -> float:
         """An image is anomalous when its score is above this: the order statistic at which p <= false_positive_rate."""
         return float(self.scores[-largest_rank(len(self.scores), self.false_positive_rate)])
+
+    def likely_rates(self, sure: float) -> tuple[float, float]:
+        """Between which the false-positive rate on other normal images of the same kind lies, with a probability of `sure`.
+
+        The k-th largest of n scores is the threshold; the share of all normal images above it is then distributed as
+        Beta(k, n + 1 - k).
+        """
+        rank = largest_rank(len(self.scores), self.false_positive_rate)
+        low, high = stats.beta.interval(sure, rank, len(self.scores) + 1 - rank)
+        return float(low), float(high)
 
     def p_values(self, scores: tf.Tensor) -> tf.Tensor:
         """(1 + #{normals with this score or more}) / (n + 1), `[N]` float32, for scores `[N]`. TensorFlow ops only."""

@@ -12,10 +12,8 @@ from typing import Any
 import jinja2
 import numpy as np
 from PIL import Image
-from scipy import stats
 
 from anogan_tf.data.entries import absolute_name
-from anogan_tf.detection.calibration import largest_rank
 from anogan_tf.detection.complexity import NO_WEIGHTS
 from anogan_tf.detection.detector import AnoGAN
 from anogan_tf.detection.maps import colours
@@ -104,7 +102,7 @@ def measure(detector, evaluation):
         },
         "threshold": detector.threshold,
         "calibrated_false_positive_rate": detector.calibration.false_positive_rate,
-        "likely_false_positive_rate": _rounded(_most_likely_rate(detector.calibration)),
+        "likely_false_positive_rate": _rounded(detector.calibration.likely_rates(2 * metrics.CONFIDENCE[1] - 1)[1]),
         "image": {name: dict(zip(("value", "low", "high"), map(_rounded, values))) for name, values in measured.items()},
         "best_f1_threshold": _rounded(metrics.best_f1(labels, scores)[1]),
         "confusion": metrics.confusion(labels, flagged),
@@ -130,17 +128,6 @@ def score_name(detector):
         return "A, by the anomaly map"
     terms = ["complexity", *(name.replace("_", " ") for name in NO_WEIGHTS if getattr(complexity, name) is not None)]
     return f"A, by {', '.join(terms[:-1])} and {terms[-1]}" if terms[1:] else "A, by complexity"
-
-
-def _most_likely_rate(calibration):
-    """What the false-positive rate of other normal images of the same kind stays below, 39 times in 40.
-
-    The k-th largest of n scores is the threshold; the share of all normal images above it is then distributed as
-    Beta(k, n + 1 - k).
-    """
-    count = len(calibration.scores)
-    rank = largest_rank(count, calibration.false_positive_rate)
-    return stats.beta.ppf(metrics.CONFIDENCE[1], rank, count + 1 - rank)
 
 
 def _measure_pixels(pixels):

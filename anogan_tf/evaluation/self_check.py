@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from anogan_tf.data.synthetic import draw_disc
 from anogan_tf.detection.calibration import largest_rank
@@ -29,8 +28,7 @@ class SelfCheck:
         images: how many normal images set the threshold.
         asked: the false-positive rate that was asked for.
         held: the rate on one half of these images where the other half sets the threshold, the mean over many halves.
-        low, high: between which the rate on new normal images lies with 90%, the images being like new ones (the threshold is an
-            order statistic: a beta distribution).
+        low, high: between which the rate on new normal images like these lies, see `Calibration.likely_rates`.
         smallest: diameter of a disc of half the image's range in contrast that is found half the time, as a share of the shorter
             side; None where the largest isn't.
         faintest: contrast of a disc of a fifth of the shorter side that is found half the time, likewise.
@@ -109,14 +107,13 @@ def check_detector(
         found[key] = float(np.mean(detector.predict(changed)["is_anomaly"]))
         seconds = min(seconds, (time.perf_counter() - started) / len(images))
         on_progress(len(images))
-    rank = largest_rank(len(scores), asked)
-    low, high = stats.beta.interval(SURE, rank, len(scores) + 1 - rank)
+    low, high = calibration.likely_rates(SURE)
     return SelfCheck(
         len(scores),
         asked,
         held_rate(scores, asked, draw),
-        float(low),
-        float(high),
+        low,
+        high,
         found_half(SIZES, [found["size", size] for size in SIZES]),
         found_half(CONTRASTS, [found["contrast", contrast] for contrast in CONTRASTS]),
         1.0 / seconds,
