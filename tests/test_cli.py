@@ -396,7 +396,7 @@ def test_a_set_of_record_files(good, tmp_path):
 
 def test_options_that_do_not_go_together(good, tmp_path):
     train = ("train", good, "-o", tmp_path / "m.keras")
-    assert "are for patches" in anogan(*train, "--stride", 8, status=1)
+    assert "are for patches" in anogan(*train, "--stride", 8, "--size", 28, status=1)
     assert "--comparator counts only in the score 'complexity'" in anogan(*train, "--comparator", "--score", "loss", status=1)
     assert "give --comparator too" in anogan(*train, "--comparator-steps", 5, status=1)
     assert "would leave gaps" in anogan(*train, "--patch", 16, "--stride", 17, status=1)
