@@ -29,6 +29,7 @@ def test_fit_predict_heatmap(fitted, boots, tmp_path):
     np.testing.assert_array_equal(out["is_anomaly"], out["score"] > detector.threshold)
     assert detector.heatmap(out["anomaly_map"]).shape == (5, 16, 16)
     assert len(detector.calibration.scores) == detector.expected.images == 50
+    assert detector.options.normalize is None and detector.chosen.normalize is False and detector.chosen.size == (16, 16)
     settings = detector.anogan.score_settings
     assert settings.score == "complexity" and detector.anogan.memory_bank.count == 10 and detector.anogan.classifier is not None
     detector.save(tmp_path / "d.keras")

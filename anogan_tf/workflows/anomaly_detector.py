@@ -36,6 +36,8 @@ class AnomalyDetector:
     encoder and what else there is, and calibrates. What comes of it is an `AnoGAN`, `detector.anogan`.
 
     Attributes:
+        options: `TrainingOptions`, what was asked for.
+        chosen: the same with what `fit` chose; None before.
         expected: a `SelfCheck`, what `fit` found the detector can be expected to do; None before.
 
     Args:
@@ -55,6 +57,7 @@ class AnomalyDetector:
         self.options = _checked(TrainingOptions(**_tuples(options)))
         self._anogan: AnoGAN | None = None
         self.expected: SelfCheck | None = None
+        self.chosen: TrainingOptions | None = None
 
     def compile(self, **options: Any) -> None:
         """Say how it is trained and how it scores, where the defaults don't suit.
@@ -110,7 +113,7 @@ class AnomalyDetector:
             state.mkdir()
             shown = {"say": say, "warn": warnings.warn, "progress": progress}
             job = prepare_job(source, options, Path(folder), callbacks=tuple(callbacks), **shown)
-            self._anogan = job.run(state)
+            self.chosen, self._anogan = job.options, job.run(state)
             self.expected = job.check(self._anogan)
             history = keras.callbacks.History()
             history.history = _read_logs(state)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from anogan_tf.data.sources import normal_rows
+from anogan_tf.data.sources import none_readable, normal_rows
 from anogan_tf.workflows.options import DEFAULTS
 
 LOOKED_AT = 48  # images, spread over the set
@@ -121,16 +121,14 @@ def edge_spread(images):
 
 
 def _some_images(source):
-    """Some normal images of a source, `[h, w, c]` in [0, 1] each; those of more than 8 bits by what they themselves span."""
+    """Some normal images of a source, `[h, w, c]` in [0, 1]; of those with more than 8 bits the largest value of all is 1."""
     rows = normal_rows(source)
-    rows = [rows[place] for place in np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(int))] if rows else []
-    images = []
-    for element in source.elements(rows).as_numpy_iterator() if rows else ():
-        pixels = source.read(*element).pixels
-        if pixels is None or not np.isfinite(pixels).all():
-            continue
-        top = 255.0 if pixels.dtype == np.uint8 else max(float(pixels.max()), 1e-6)
-        images.append(np.asarray(pixels, np.float32) / top)
-    if not images:
-        raise ValueError("None of the normal images that were looked at can be read.")
-    return images
+    if not rows:
+        raise ValueError("There are no normal images to train on.")
+    rows = [rows[place] for place in np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(int))]
+    pictures = [source.read(*element) for element in source.elements(rows).as_numpy_iterator()]
+    pixels = [one.pixels for one in pictures if one.pixels is not None and np.isfinite(one.pixels).all()]
+    if not pixels:
+        raise ValueError(none_readable([one._replace(reason=one.reason or "its values are not finite") for one in pictures]))
+    top = max((float(picture.max()) for picture in pixels if picture.dtype != np.uint8), default=1.0)
+    return [np.asarray(picture, np.float32) / (255.0 if picture.dtype == np.uint8 else max(top, 1e-6)) for picture in pixels]
