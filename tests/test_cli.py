@@ -284,6 +284,7 @@ def test_help_names_the_librarys_defaults(monkeypatch):
     defaults = {"epochs": epochs, "steps": steps, "weight": settings.weight, "restarts": settings.restarts}
     defaults |= {"patches": train.TILES, "comparator-steps": train.STEPS}
     defaults |= {name.replace("_", "-"): f"{value}, for patches 0" for name, value in HELPING.items()}
+    defaults |= {"complexity-deviation": f"{HELPING['complexity_deviation']} of normalized images, else 0"}
     for name, value in {**defaults, "latent-dim": LATENT_DIM, "batch-size": TRAINING_BATCH}.items():
         described = text.split(f"--{name} ")[1].split("--")[0]
         assert f"({value})" in " ".join(described.replace("│", " ").split()), name

@@ -160,6 +160,22 @@ def test_whole_groups_are_held_out():
         split_normals(240, groups=np.zeros(240))
 
 
+@pytest.mark.parametrize(
+    "options, pretext, remembered, deviation",
+    [
+        ({"size": (16, 16)}, 0.5, 5000, 0.0),
+        ({"size": (16, 16), "normalize": True}, 0.5, 5000, 0.5),
+        ({"patch": 16, "normalize": True}, 0, 0, 0),
+        ({"size": (16, 16), "normalize": True, "score": "loss"}, 0, 0, 0),
+        ({"size": (16, 16), "self_supervision": 0.0, "memory_bank": 7, "complexity_deviation": 0.2}, 0.0, 7, 0.2),
+    ],
+)
+def test_the_terms_that_help_are_on_by_default(options, pretext, remembered, deviation):
+    options = TrainingOptions(**options)
+    assert options.networks["self_supervision"] == pretext and options.remembered == remembered
+    assert options.searching["complexity_deviation"] == deviation
+
+
 def test_options_choose_among_what_the_library_has():
     """Their types can't import the library: that would take seconds."""
     hints = get_type_hints(TrainingOptions)

@@ -97,7 +97,7 @@ SPELLING: dict[str, tuple[list[str], dict[str, Any]]] = {
     "comparator": (["--comparator/--no-comparator"], {"show_default": "for patches"}),
     "comparator_steps": ([], {"min": 1, "show_default": "12000"}),
     "score": ([], {"show_default": "complexity"}),
-    "complexity_deviation": ([], {"min": 0.0}),
+    "complexity_deviation": ([], {"min": 0.0, "show_default": "0.5 of normalized images, else 0"}),
     "memory_bank": ([], {"min": 0, "show_default": "5000, for patches 0"}),
     "quick": (["--quick"], {}),
     "weight": ([], {"min": 0.0, "max": 1.0, "show_default": "0.1"}),

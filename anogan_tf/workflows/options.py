@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Any, Literal
 
-# By default, in the score "complexity" of whole images: a weight, and how many.
-HELPING = {"self_supervision": 0.5, "memory_bank": 5000}
+# By default, in the score "complexity" of whole images: weights, and how many. The last of normalized ones alone: where objects
+# lie on a ground of their own they fill more of it or less, good or bad.
+HELPING = {"self_supervision": 0.5, "memory_bank": 5000, "complexity_deviation": 0.5}
 
 
 def _option(default: Any, text: str) -> Any:
@@ -51,8 +52,8 @@ class TrainingOptions:
     score: Literal["loss", "complexity", "peak"] | None = _option(
         None, "The loss of the search, how far it exceeds that of normal images as busy as the image, or the residual's peak."
     )
-    complexity_deviation: float = _option(
-        0.0, "Weight in the score complexity of how unusual it is to be so busy or plain; 0.5, say."
+    complexity_deviation: float | None = _option(
+        None, "Weight in the score complexity of how unusual it is to be so busy or plain."
     )
     memory_bank: int | None = _option(
         None, "Training images, or patches, at most, that are remembered for their distance to count in the score complexity."
@@ -129,12 +130,14 @@ class TrainingOptions:
     @property
     def searching(self) -> dict[str, Any]:
         """What `AnoGAN.from_gan` takes of it."""
-        named = ("mode", "complexity_deviation", "weight", "steps", "restarts", "seed")
-        return {"score": self.what_is_scored, **self._given(named)}
+        named, deviation = ("mode", "weight", "steps", "restarts", "seed"), self._by_default("complexity_deviation")
+        return {"score": self.what_is_scored, "complexity_deviation": deviation, **self._given(named)}
 
     def _by_default(self, name):
         """An option's value, or what helps the score where it isn't given: nothing where maps, or the loss, are all of it."""
         given, helps = getattr(self, name), self.what_is_scored == "complexity" and self.patch is None
+        if name == "complexity_deviation":
+            helps = helps and bool(self.normalize)
         return given if given is not None else HELPING[name] if helps else 0
 
     def _named(self, names):
