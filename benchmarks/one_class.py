@@ -174,8 +174,10 @@ class Run:
             pixels.append(to_pixels(self.preprocessing(self.preprocessing.check(self._trained))))
             seed, kept = self._options["seed"], Path(f"{self._models}-comparator.keras")
             if not kept.exists():
+                started = time.perf_counter()
                 given = {"normalized": self.preprocessing.normalize, "steps": STEPS, "seed": seed}
                 train_comparator(pixels, folder, pixels.shape[1:], **given).save(kept)
+                self.waited += time.perf_counter() - started
             comparator = keras.saving.load_model(kept, compile=False)
             return {"comparator": comparator, "patch_memory": remember_patches(comparator, pixels, seed=seed)}
 
