@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from anogan_tf.data.preprocessing import Preprocessing
 from anogan_tf.detection.detector import AnoGAN
 from anogan_tf.evaluation import baselines, metrics, plots
-from anogan_tf.workflows import train
+from anogan_tf.workflows import parts, train
 from benchmarks import one_class, tiles
 from benchmarks.__main__ import app
 
@@ -234,7 +234,7 @@ def test_groups_lie_on_one_side(tile_set):
 @pytest.mark.usefixtures("networks")
 def test_tiles_by_kind_of_defect(tile_set, tmp_path, monkeypatch):
     monkeypatch.setattr(tiles, "TILES", 200)
-    monkeypatch.setattr(train, "SCENES", 1)
+    monkeypatch.setattr(parts, "SCENES", 1)
     monkeypatch.setattr(train, "STEPS", 2)
     options = {"defects": ["crack", "fray"], "methods": ["pca", "pca_complexity", "encoder", "complexity", "comparator"]}
     options["epochs"] = 1

@@ -107,3 +107,11 @@ def test_errors():
         draw_defects(image, [], np.random.default_rng(0), families=["rust"])
     with pytest.raises(ValueError, match=r"fillings=\[\] must be one or more of"):
         draw_defects(image, [], np.random.default_rng(0), fillings=[])
+
+
+def test_an_image_too_small_to_be_drawn_on_is_an_example_without_a_defect():
+    image = np.random.default_rng(0).random((15, 40, 1), np.float32)
+    for seed in range(5):
+        shown, mask = draw_example(image, [image], np.random.default_rng(seed))
+        np.testing.assert_array_equal(shown, image)
+        assert not mask.any()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+SMALLEST = 16  # pixels of the sides of what is drawn on
 PLAIN = 0.2  # of the examples have no defect
 DEVIATION = 1.0 / 6.0  # of an image on which strengths are taken as they stand; on less contrast they are less
 LEAST_GAIN = 0.3
@@ -58,8 +59,10 @@ def draw_defects(
         ValueError: for an image of another shape, or a family or a filling that isn't there.
     """
     x = np.asarray(image, np.float32)
-    if x.ndim != 3 or min(x.shape[:2]) < 16 or x.shape[2] not in (1, 3):
-        raise ValueError(f"An image of shape {x.shape} can't be drawn on; it must be [h, w, 1 or 3] with sides of 16 or more.")
+    if x.ndim != 3 or min(x.shape[:2]) < SMALLEST or x.shape[2] not in (1, 3):
+        raise ValueError(
+            f"An image of shape {x.shape} can't be drawn on; it must be [h, w, 1 or 3] with sides of {SMALLEST} or more."
+        )
     family = _chooser(_FAMILIES, families, "families")
     filling = _chooser(_FILLINGS, fillings, "fillings")
     mask = np.zeros(x.shape[:2], bool)
@@ -74,9 +77,13 @@ def draw_defects(
 def draw_example(image, others, rng, families=None, fillings=None):
     """A normal image as it may look as well, in four of five cases with defects: `(image [h, w, c], mask [h, w])`.
 
+    One that is too small to be drawn on stays as it is.
+
     Args:
         image, others, rng, families, fillings: as for `draw_defects`.
     """
+    if min(image.shape[:2]) < SMALLEST:
+        return image, np.zeros(image.shape[:2], bool)
     x = vary_normal(image, rng)
     if rng.random() < PLAIN:
         return x, np.zeros(x.shape[:2], bool)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf.data import sources
+from anogan_tf.data.defects import SMALLEST
 from anogan_tf.data.disk import DiskArray
 from anogan_tf.data.preprocessing import Preprocessing, to_network, to_pixels
 from anogan_tf.detection.memory_bank import MemoryBank
@@ -227,11 +228,20 @@ def read_scenes(source, preprocessing, rows, folder=None, seed=0, progress=no_pr
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:MAX_SCENES]).astype(int)
     each, shape = -(-SCENES // len(rows)), (SCENE, SCENE, preprocessing.image_shape[-1])
 
+    largest = 0
+
     def cut(row, image):
+        nonlocal largest
+        largest = max(largest, min(image.shape[:2]))
         return random_scenes(image, SCENE, MARGIN, each, np.random.default_rng((seed, row, 1)))
 
     with progress("Reading", len(rows)) as on_progress:
         pool = sources.fill_pool(source, preprocessing, rows, shape, cut, folder, on_progress=on_progress)
+    if largest < SMALLEST:
+        raise ValueError(
+            f"No image has sides of {SMALLEST} pixels once it is shrunk, too little for a comparator to learn from: "
+            "give a larger --scale, or --no-comparator."
+        )
     return pool.pixels
 
 
