@@ -25,7 +25,7 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ):
-    """Train a detector on normal images and calibrate it on a tenth of them (at least 50) held out."""
+    """Train a detector on normal images, 20 or more, and calibrate it on some that are held out."""
     with errors():
         if resume and _is_finished(model):
             console.print(f"{model} is finished already.")
@@ -60,7 +60,7 @@ def _print_trained(model, detector, samples):
     height, width, channels = detector.image_shape
     kind = f"{height}x{width} {'colour' if channels == 3 else 'grey'}{' patches' if detector.tiling else ''}"
     console.print(
-        f"Wrote {model}: {kind}, threshold {detector.threshold:.4g} from {len(detector.calibration.scores)} images held out. "
+        f"Wrote {model}: {kind}, threshold {detector.threshold:.4g} from {len(detector.calibration.scores)} images. "
         f"Look at {samples} to see whether it has learned what your images look like."
     )
     if detector.preprocessing.value_range:
