@@ -117,8 +117,8 @@ class Job(NamedTuple):
     def _without(self, fold, detector, state):
         """A detector that is not of the rows of a fold.
 
-        For whole images all of it is trained anew. With a tiling only what is remembered is gathered anew: networks that see
-        thousands of tiles learn no tile by heart.
+        For whole images all of it is trained anew. With a tiling only what is remembered is gathered anew: networks see
+        thousands of tiles at random places, and to train them again takes long.
         """
         rows = np.setdiff1d(self.split.trained, fold)
         if self.tiling is None:
