@@ -34,8 +34,9 @@ def test_what_shrinking_loses():
         (smooth(30, 45), {"size": (32, 44)}, "images of 30x45: whole, at 32x44, as they are"),  # sides divisible by 4
         (smooth(300, 300), {"size": (28, 28)}, "images of 300x300: whole, at 28x28, which loses"),
         (noise(300, 300), {"patch": 32, "scale": 1.0}, "patches of 32x32, as they are, since whole, at 128 pixels, they"),
-        (smooth(60, 240), {"patch": 32, "scale": 0.125}, "at 0.125 of their size, since one side is 4.0 times the other"),
-        (smooth(100, 100) + smooth(100, 170), {"patch": 32, "scale": 0.125}, "of about 100x135: patches.*differ by a factor"),
+        (smooth(60, 240), {"patch": 32, "scale": 1.0}, "as they are, since one side is 4.0 times the other"),  # hold few patches
+        (smooth(300, 900), {"patch": 32, "scale": 0.25}, "at 0.25 of their size, since one side is 3.0 times the other"),
+        (smooth(100, 100) + smooth(100, 170), {"patch": 32, "scale": 1.0}, "of about 100x135: patches.*differ by a factor"),
         (noise(600, 3000, 1), {"patch": 32, "scale": 0.25}, "since one side is 5.0 times the other"),  # at most 1,024 pixels
     ],
 )  # fmt: skip

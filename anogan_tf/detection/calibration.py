@@ -149,7 +149,6 @@ class CalibrationRun:
         self._settings, self._tiling, self._block, self._of_terms = settings, tiling, block, of_terms
         self._scale: MapScale | None = None
         self._terms: list[ScoreTerms] = []
-        self._counts: list[int] = []  # of images of each batch
         self._waiting: list[tuple] = []  # maps and sizes of batches, until there are enough for the scale
         self._mapped: list[np.ndarray] = []
         self._maps: list[np.ndarray] = []
@@ -160,7 +159,6 @@ class CalibrationRun:
         Maps are anomaly maps `[N, H, W, 1]`, or their terms `[N, H, W, 3]` where the scale of those is to be learned too.
         """
         self._terms.append(terms)
-        self._counts.append(len(sizes))
         if not self._of_terms:
             self._keep(maps, sizes)
             return
@@ -173,12 +171,11 @@ class CalibrationRun:
         if not self._terms:
             raise ValueError("There are no images to calibrate on.")
         self._combine()
-        mapped = self._mapped if self._of_terms else None
         if self._settings.score != "complexity":
             return Calibration.fit(self._pooled(None), self._maps, false_positive_rate, settings, None, self._scale)
         complexity = self._learn()
         count = len(self._maps)
-        scores = self._pooled(complexity, mapped) if count >= FEW else self._scores_by_others(count)
+        scores = self._pooled(complexity, self._mapped) if count >= FEW else self._scores_by_others(count)
         return Calibration.fit(scores, self._maps, false_positive_rate, settings, complexity, self._scale)
 
     def _learn(self, without=None):
@@ -186,27 +183,23 @@ class CalibrationRun:
         columns = [terms.columns() for terms in self._terms]
         joined = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
         if without is not None:
-            owners = np.concatenate([first + np.asarray(terms.segment_ids) for first, terms in zip(self._firsts, self._terms)])
+            counts = [int(terms.segment_ids[-1]) + 1 for terms in self._terms]  # each image has a tile at least
+            firsts = np.cumsum([0, *counts])
+            owners = np.concatenate([first + np.asarray(terms.segment_ids) for first, terms in zip(firsts, self._terms)])
             joined = {name: values[owners != without] for name, values in joined.items()}
         complexity = Complexity.fit(**joined, weights=self._settings.weights)
-        pooled, mapped = self._pooled(complexity), np.concatenate(self._mapped) if self._of_terms else None
+        pooled, mapped = self._pooled(complexity), np.concatenate(self._mapped) if self._mapped else None
         if without is not None:
             pooled, mapped = (None if values is None else np.delete(values, without) for values in (pooled, mapped))
-        counts = {"weight": self._settings.anomaly_map, "map_alone": self._tiling is not None}
-        return complexity.with_normalization(pooled, mapped, **counts)
+        weighed = {"weight": self._settings.anomaly_map, "map_alone": self._tiling is not None}
+        return complexity.with_normalization(pooled, mapped, **weighed)
 
     def _scores_by_others(self, count):
         """`[count]`, each image's score by the `Complexity` of the others (jackknife+, Barber et al. 2021).
 
         Of few images its own lines would lie too near to each of them, and what is new would score higher.
         """
-        mapped = self._mapped if self._of_terms else None
-        return np.stack([self._pooled(self._learn(without=image), mapped)[image] for image in range(count)])
-
-    @property
-    def _firsts(self):
-        """The number of the first image of each batch."""
-        return np.cumsum([0, *self._counts])[:-1]
+        return np.stack([self._pooled(self._learn(without=image), self._mapped)[image] for image in range(count)])
 
     def _combine(self):
         """Make maps of the terms that wait."""

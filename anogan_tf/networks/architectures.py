@@ -15,6 +15,7 @@ from anogan_tf.runtime.backend import keras
 
 layers = keras.layers
 
+MULTIPLE, SMALLEST, LARGEST = 4, 16, 256  # of sides of images
 LATENT_DIM = 32
 COARSEST = 4  # pixels
 WIDEST = 8  # no stage has more than this many times `base_filters`
@@ -237,8 +238,10 @@ def check_image_shape(image_shape):
     if channels not in (1, 3):
         raise ValueError(f"image_shape={image_shape}: channels must be 1 (grey) or 3 (RGB).")
     for side in (height, width):
-        if side % 4 or not 16 <= side <= 256:
-            raise ValueError(f"image_shape={image_shape}: height and width must be divisible by 4, from 16 to 256.")
+        if side % MULTIPLE or not SMALLEST <= side <= LARGEST:
+            raise ValueError(
+                f"image_shape={image_shape}: height and width must be divisible by {MULTIPLE}, from {SMALLEST} to {LARGEST}."
+            )
     return height, width, channels
 
 

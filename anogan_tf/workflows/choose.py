@@ -6,9 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from anogan_tf.data.sources import none_readable, normal_rows
+from anogan_tf.networks.architectures import MULTIPLE, SMALLEST
 from anogan_tf.workflows.options import DEFAULTS
 
-LOOKED_AT = 48  # images, spread over the set
+LOOKED_AT, MAX_VALUES = 48, 2**26  # images, spread over the set; fewer of large ones, by what they hold together
 KEPT = 64  # images with no longer side are left as they are
 SIDES = (28, 48, 64, 96, 128)  # longest sides that others are shrunk to whole; where that is too small they are cut into patches
 SCALES = (0.125, 0.25, 0.5, 1.0)  # that images are shrunk by before patches are cut
@@ -16,7 +17,6 @@ LOST, GRAIN = 0.05, 0.06  # of an image's variance, that shrinking whole images 
 MAX_ASPECT, MAX_SPREAD = 2.0, 1.5  # of an image, and between the images of a set: no one size suits them then
 LARGEST = 1024  # pixels of the longer side that patches are cut from, so that one image has some thousands of them at most
 PATCH = 32
-SMALLEST, MULTIPLE = 16, 4  # of sides of images that the networks are made for
 UNEVEN = 0.25  # deviation of the brightness at the images' edges, in deviations within an image, beyond which each is normalized
 
 
@@ -55,25 +55,32 @@ def choose_shape(images, options=DEFAULTS):
     """
     sizes = np.array([image.shape[:2] for image in images])
     height, width = (int(side) for side in np.median(sizes, axis=0))
-    aspects, whole = sizes[:, 1] / sizes[:, 0], options.fit != "stretch"
-    aspect, spread = max(height / width, width / height), float(np.quantile(aspects, 0.9) / np.quantile(aspects, 0.1))
     given = f"images of {'' if len(np.unique(sizes, axis=0)) == 1 else 'about '}{height}x{width}"
-    side, lost = _smallest_whole(images, max(height, width))
-    if options.for_patches:
-        why = "they were asked for"
-    elif aspect > MAX_ASPECT and not whole:
-        why = f"one side is {aspect:.1f} times the other"
-    elif spread > MAX_SPREAD and not whole:
-        why = f"their shapes differ by a factor of {spread:.1f}"
-    elif lost > LOST and not whole:
-        why = f"whole, at {SIDES[-1]} pixels, they would lose {lost:.0%} of what they show"
-    else:
+    why, side, lost = _why_patches(sizes, height, width, options), 0, 0.0
+    if not why:
+        side, lost = _smallest_whole(images, max(height, width))
+        if lost > LOST and options.fit == "stretch":
+            why = f"whole, at {side} pixels, they would lose {lost:.0%} of what they show"
+    if not why:
         size = tuple(max(SMALLEST, MULTIPLE * round(length * side / max(height, width) / MULTIPLE)) for length in (height, width))
         kept = "as they are" if lost == 0.0 else f"which loses {lost:.1%} of what they show"
         return {"size": size}, f"{given}: whole, at {size[0]}x{size[1]}, {kept}"
-    scale = options.scale or _smallest_scale(images, max(height, width))
+    scale = options.scale or _smallest_scale(images, height, width)
     at = "as they are" if scale == 1.0 else f"at {scale:g} of their size"
     return {"patch": PATCH, "scale": scale}, f"{given}: patches of {PATCH}x{PATCH}, {at}, since {why}"
+
+
+def _why_patches(sizes, height, width, options):
+    """Why patches are cut, whatever the images show; "" where what they show is to be looked at."""
+    if options.for_patches:
+        return "they were asked for"
+    aspects = sizes[:, 1] / sizes[:, 0]
+    aspect, spread = max(height / width, width / height), float(np.quantile(aspects, 0.9) / np.quantile(aspects, 0.1))
+    if options.fit != "stretch":  # which is for whole images
+        return ""
+    if aspect > MAX_ASPECT:
+        return f"one side is {aspect:.1f} times the other"
+    return f"their shapes differ by a factor of {spread:.1f}" if spread > MAX_SPREAD else ""
 
 
 def _smallest_whole(images, longest):
@@ -90,13 +97,13 @@ def _smallest_whole(images, longest):
     return SIDES[-1], lost
 
 
-def _smallest_scale(images, longest):
-    """The smallest scale that shows enough, and one that isn't too large to be searched."""
-    most = LARGEST / longest
-    for scale in SCALES:
-        if scale * 2 > most or scale == SCALES[-1] or lost_detail(images, scale) <= GRAIN:
+def _smallest_scale(images, height, width):
+    """The smallest scale that shows enough, at which an image holds some patches and isn't too large to be searched."""
+    scales = [scale for scale in SCALES if scale * min(height, width) >= 2 * PATCH] or [SCALES[-1]]
+    for scale in scales[:-1]:
+        if 2 * scale * max(height, width) > LARGEST or lost_detail(images, scale) <= GRAIN:
             return scale
-    return SCALES[-1]
+    return scales[-1]
 
 
 def lost_detail(images, ratio):
@@ -126,7 +133,12 @@ def _some_images(source):
     if not rows:
         raise ValueError("There are no normal images to train on.")
     rows = [rows[place] for place in np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(int))]
-    pictures = [source.read(*element) for element in source.elements(rows).as_numpy_iterator()]
+    pictures, held = [], 0
+    for element in source.elements(rows).as_numpy_iterator():
+        pictures.append(source.read(*element))
+        held += 0 if pictures[-1].pixels is None else pictures[-1].pixels.size
+        if held > MAX_VALUES:
+            break
     pixels = [one.pixels for one in pictures if one.pixels is not None and np.isfinite(one.pixels).all()]
     if not pixels:
         raise ValueError(none_readable([one._replace(reason=one.reason or "its values are not finite") for one in pictures]))

@@ -271,9 +271,9 @@ def train(
         for note, rows in ((HELD_OUT, job.split.held_out), (TRAINED, job.split.trained)):
             (state / note).write_text("".join(f"{absolute_name(source.entries[row])}\n" for row in rows), encoding="utf-8")
         detector = job.run(state)
+        detector.save(model)  # before anything else can fail
         check = job.check(detector)
         write_record(state, {**record, "images": named or {}, "expected": dataclasses.asdict(check)})
-        detector.save(model)
     for line in check.lines():
         say(line)
     for line in check.warnings():
