@@ -79,7 +79,7 @@ def contact_sheet(
             if position == 0:
                 axes.set_title(title, fontsize=7, loc="left", pad=2, parse_math=False)  # a $ in a name is a $
     _heat_bar(figure, figure.add_subplot(outer[1]))
-    figure.suptitle("query, reconstruction, residual over the query", fontsize=9, y=1.0, va="top")
+    figure.suptitle("query, reconstruction, anomaly map over the query", fontsize=9, y=1.0, va="top")
     return figure
 
 
@@ -216,5 +216,5 @@ def _heat_bar(figure, axes):
 
     bar = figure.colorbar(ScalarMappable(cmap=maps.colours()), cax=axes)
     bar.set_ticks((0.0, 0.5, 1.0), labels=("most pixels", "brightest spots", "twice that"))
-    bar.set_label("residual, in\nnormal images", fontsize=7)
+    bar.set_label("anomaly map, in\nnormal images", fontsize=7)
     bar.ax.tick_params(labelsize=7)
