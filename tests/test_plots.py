@@ -10,7 +10,7 @@ def test_contact_sheet_has_three_pictures_an_image_and_a_colour_bar(tmp_path):
     figure = plots.contact_sheet(pixels, pixels, rng.uniform(size=(5, 16, 16)), [f"image {i}" for i in range(5)])
     assert len(figure.axes) == 5 * 3 + 1
     assert [axes.get_title(loc="left") for axes in figure.axes[:-1:3]] == [f"image {i}" for i in range(5)]
-    assert "residual" in figure.axes[-1].get_ylabel()
+    assert "anomaly map" in figure.axes[-1].get_ylabel()
     plots.save_figure(figure, tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
